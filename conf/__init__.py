@@ -1,0 +1,1 @@
+"""Hydra configuration: choices only. Options of plugin groups are generated from the registry."""

@@ -1,0 +1,1 @@
+"""Built-in plugins, registered the way an outside package would: one file each."""

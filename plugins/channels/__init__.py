@@ -1,0 +1,1 @@
+"""Channel mixers: per-token features; one file each."""

@@ -1,0 +1,1 @@
+"""Mixers: attention, linear attention, SSM; one file each."""

@@ -1,0 +1,1 @@
+"""Tasks: families of examples with an answer; one file each."""
