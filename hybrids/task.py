@@ -1,0 +1,96 @@
+"""The contract of a task: a family of examples with an answer."""
+
+import inspect
+from abc import ABC, abstractmethod
+from enum import IntEnum
+from typing import Any, ClassVar, NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Split(IntEnum):
+    """Independent streams of examples; the number enters the random key."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+
+
+class Batch(NamedTuple):
+    """Examples of one step. Shapes depend on the task alone, never on the index."""
+
+    tokens: Int[Tensor, "B T"]
+    """Right-padded with any token: a causal model never sees the padding."""
+    positions: Int[Tensor, "B P"]
+    """Where an answer is read: the output at `positions[b, p]` is compared with `targets[b, p]`."""
+    targets: Int[Tensor, "B P"]
+    valid: Bool[Tensor, "B P"]
+    """False where fewer than P answers are asked; such entries count nowhere."""
+    slices: dict[str, Int[Tensor, " B"]]
+    """What to report by: one value per example and slice key."""
+
+
+class Task(ABC):
+    """A family of examples, each a pure function of (seed, split, index).
+
+    Keyword-only constructor arguments are the configuration, and each is kept as an attribute of the same
+    name (so that `replace` works). The constructor checks them and raises ValueError.
+    """
+
+    generated_on: ClassVar[str] = "device"
+    """`device`: sampled where the model is. `host`: needs compiled host code, sampled in loader workers."""
+
+    vocab_size: int
+    length: int
+    """T of every batch."""
+    num_targets: int
+    """P of every batch."""
+
+    @abstractmethod
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        """Examples `index` of a split, on the device of `index`; no loop over examples, no host transfer."""
+
+    @abstractmethod
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """The answers an exact reader gives; written independently of `sample`. Entries that are not valid: any."""
+
+    @property
+    @abstractmethod
+    def chance_accuracy(self) -> float:
+        """Accuracy of the best answer that ignores the example."""
+
+    @property
+    @abstractmethod
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        """For each slice key, the values that can occur, ascending."""
+
+    @property
+    @abstractmethod
+    def bits(self) -> float | None:
+        """Bits an exact answerer must have stored per example when the query arrives; None with a reason."""
+
+    @abstractmethod
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
+        """Lower bound on the bits a model with these mean error rates has stored; None as for `bits`."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Settings that evaluation varies beyond training, with the values of the default grid."""
+
+    @abstractmethod
+    def resize(self, **sizes: int) -> "Task":
+        """The same task at other `sizes`; ValueError where they do not fit together."""
+
+    @abstractmethod
+    def at_context(self, context: int) -> "Task":
+        """The same task at another context, its number of facts in proportion."""
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments of this task, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def replace(self, **changes: Any) -> "Task":
+        """The same task with some settings changed."""
+        return type(self)(**{**self.settings(), **changes})
