@@ -1,0 +1,1 @@
+"""Tensor functions shared by mixers; each has one meaning and possibly several backends."""

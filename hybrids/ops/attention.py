@@ -1,0 +1,85 @@
+"""Softmax attention over past keys, full or in a sliding window, and rotary positions.
+
+Shapes: queries [B T H K], keys [B S G K], values [B S G V] with S >= T; the T queries stand at the last T of the
+S positions, and H is a multiple of G (grouped heads). Backend: PyTorch's fused `scaled_dot_product_attention`.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def attention(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B S G K"],
+    v: Float[Tensor, "B S G V"],
+    *,
+    window: int | None = None,
+) -> Float[Tensor, "B T H V"]:
+    """Causal softmax attention with scale K^-0.5; with `window`, over the last `window` positions, self included.
+
+    Cost per query: 2 H (K + V) S multiply-adds, or `window` in place of S (computed in blocks, so that long
+    sequences cost T x window and not T x T).
+    """
+    length, span = q.shape[1], k.shape[1]
+    if window is not None and length > 2 * max(window, _BLOCK):
+        return _banded_attention(q, k, v, window)
+    if window is None or window >= span:
+        mask = None if length in (1, span) else _band(length, span, None, q.device)
+        return _attend(q, k, v, mask, is_causal=length == span and length > 1)
+    if length == 1:
+        return _attend(q, k[:, -window:], v[:, -window:], None)
+    return _attend(q, k, v, _band(length, span, window, q.device))
+
+
+_BLOCK = 32
+
+
+def _banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Blocks of queries, each against its own stretch of window - 1 earlier keys."""
+    batch, length = q.shape[:2]
+    block = max(window, _BLOCK)
+    blocks = -(-length // block)
+    past = min(k.shape[1] - length, window - 1)
+    reach = block + window - 1
+    before, after = window - 1 - past, blocks * block - length
+    k, v = (F.pad(t[:, t.shape[1] - length - past :], (0, 0, 0, 0, before, after)) for t in (k, v))
+    k, v = (t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1) for t in (k, v))
+    q = F.pad(q, (0, 0, 0, 0, 0, after)).unflatten(1, (blocks, block)).flatten(0, 1)
+    mask = _band(block, reach, window, q.device).expand(blocks, block, reach).clone()
+    first = torch.arange(blocks, device=q.device)[:, None] * block + torch.arange(reach, device=q.device)
+    mask &= (first >= before)[:, None]
+    out = _attend(q, k, v, mask.repeat(batch, 1, 1)[:, None])
+    return out.unflatten(0, (batch, blocks)).flatten(1, 2)[:, :length]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, is_causal: bool = False) -> Tensor:
+    groups = q.shape[2] // k.shape[2]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+
+
+def _band(length: int, span: int, window: int | None, device: torch.device) -> Bool[Tensor, "T S"]:
+    """Which of `span` keys each of the last `length` positions may read."""
+    behind = torch.arange(span - length, span, device=device)[:, None] - torch.arange(span, device=device)
+    return behind >= 0 if window is None else (behind >= 0) & (behind < window)
+
+
+def rotate(x: Float[Tensor, "B T H K"], *, start: int = 0, theta: float = 10000.0) -> Float[Tensor, "B T H K"]:
+    """Rotary position embedding at positions start, start + 1, ... (arXiv:2104.09864, eq. 34).
+
+    The two halves of K form the pairs, as in Llama and GPT-NeoX. K must be even. Angles are computed in float32
+    (float64 for float64 inputs); the result has the dtype of `x`.
+    """
+    half = x.shape[-1] // 2
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    steps = torch.arange(start, start + x.shape[1], device=x.device, dtype=dtype)
+    freqs = theta ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    angles = (steps[:, None] * freqs)[:, None, :]
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.unflatten(-1, (2, half)).unbind(-2)  # not slices: their backward fills whole tensors with zeros
+    halves = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
+    return torch.stack(halves, dim=-2).flatten(-2).to(x.dtype)

@@ -1,0 +1,77 @@
+"""Query, key and value heads: how a width divides into them, and the projections around them."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def split_heads(d_model: int, num_heads: int, head_dim: int | None = None) -> int:
+    """Width of one head: `head_dim`, or d_model // num_heads where that is None.
+
+    Raises ValueError where a count is not positive or the heads do not divide the width.
+    """
+    if num_heads < 1:
+        raise ValueError(f"num_heads={num_heads} must be at least 1")
+    if head_dim is None:
+        if d_model % num_heads:
+            raise ValueError(
+                f"num_heads={num_heads} does not divide d_model={d_model}; "
+                f"allowed: {_divisors(d_model)}, or any number with head_dim set"
+            )
+        return d_model // num_heads
+    if head_dim < 1:
+        raise ValueError(f"head_dim={head_dim} must be at least 1")
+    return head_dim
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
+class GroupedHeads(nn.Module):
+    """The projections of grouped-query attention (arXiv:2305.13245): H query heads share G key/value heads.
+
+    One matrix makes queries, keys and values, one brings the outputs back; neither has a bias.
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int, num_kv_heads: int | None, head_dim: int | None, *, is_rotary: bool
+    ) -> None:
+        super().__init__()
+        self.head_dim = split_heads(d_model, num_heads, head_dim)
+        self.num_heads = num_heads
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}; allowed: {_divisors(num_heads)}"
+            )
+        if is_rotary and self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd; allowed: an even width, or rope=false")
+        self._widths = [n * self.head_dim for n in (num_heads, self.num_kv_heads, self.num_kv_heads)]
+        self.in_proj = nn.Linear(d_model, sum(self._widths), bias=False)
+        self.out_proj = nn.Linear(self._widths[0], d_model, bias=False)
+
+    def split(
+        self, x: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B T H K"], Float[Tensor, "B T G K"], Float[Tensor, "B T G K"]]:
+        """Queries, keys and values."""
+        q, k, v = (t.unflatten(-1, (-1, self.head_dim)) for t in self.in_proj(x).split(self._widths, dim=-1))
+        return q, k, v
+
+    def merge(self, o: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T D"]:
+        """Outputs of the heads, brought back to the model width."""
+        return self.out_proj(o.flatten(2))
+
+    def empty(self, batch_size: int) -> Float[Tensor, "B 0 G K"]:
+        """Keys or values of no token."""
+        return self.in_proj.weight.new_empty(batch_size, 0, self.num_kv_heads, self.head_dim)
+
+    def step_flops(self, seen: int) -> int:
+        """FLOPs of projecting one token and attending to `seen` keys in the plain form, without rotations."""
+        projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())
+        scores = self.num_heads * seen * (4 * self.head_dim + 4)  # q k^T, softmax in 4 passes, weights times v
+        scaling = self.num_heads * self.head_dim * (seen + 1)  # the plain form scales q and k by K^-0.25
+        return projections + scores + scaling
+
+    def rotation_flops(self, num_queries: int, num_keys: int) -> int:
+        """FLOPs of rotating queries and keys of so many tokens."""
+        return 3 * self.head_dim * (self.num_heads * num_queries + self.num_kv_heads * num_keys)
