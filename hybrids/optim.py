@@ -1,0 +1,74 @@
+"""AdamW with decay where it belongs, and a learning rate that warms up and then follows a cosine, per step."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(kw_only=True)
+class OptimSettings:
+    """Optimiser and schedule. `min_lr_ratio` is the last learning rate over `lr`; `schedule=constant` keeps it 1."""
+
+    lr: float = 3e-3
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    min_lr_ratio: float = 0.1
+    grad_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "grad_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must be positive")
+        for name in ("weight_decay", "warmup_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must not be negative")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must lie in [0, 1)")
+        if not 0 <= self.min_lr_ratio <= 1:
+            raise ValueError(f"optim.min_lr_ratio={self.min_lr_ratio} must lie in [0, 1]")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"optim.schedule={self.schedule!r} is unknown; allowed: cosine, constant")
+
+
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> AdamW:
+    """Fused AdamW over the two groups of `param_groups`."""
+    return AdamW(
+        param_groups(model, settings.weight_decay),
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        fused=True,
+    )
+
+
+def param_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups: matrices, which decay, and all else, which does not.
+
+    Spared are vectors and scalars (norms, biases, gates) and every parameter that a mixer marks `undecayed`
+    (dt, A, gates): decay towards 0 would change what they mean.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.ndim >= 2 and not getattr(p, "no_weight_decay", False)]
+    chosen = {id(p) for p in decayed}
+    spared = [p for p in parameters if id(p) not in chosen]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+
+
+def build_schedule(optimizer: AdamW, settings: OptimSettings, max_steps: int) -> LambdaLR:
+    """Factor on the learning rate as a function of the step: linear warm-up, then cosine to `min_lr_ratio`."""
+
+    def factor(step: int) -> float:
+        if step < settings.warmup_steps:
+            return (step + 1) / settings.warmup_steps
+        if settings.schedule == "constant":
+            return 1.0
+        progress = min(1.0, (step - settings.warmup_steps) / max(1, max_steps - settings.warmup_steps))
+        return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)

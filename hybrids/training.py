@@ -1,0 +1,284 @@
+"""Train and evaluate one run with Lightning: start or continue it, test it, write its result."""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+import hybrids
+from hybrids.data import TaskData, measure_overlap
+from hybrids.host import keep_freed_memory, set_threads
+from hybrids.lit import LitModel
+from hybrids.logs import StepProgressBar, build_loggers
+from hybrids.measure import measure_step
+from hybrids.model import Model
+from hybrids.registry import GROUP
+from hybrids.run import RESULT_VERSION, Result, Run, RunFolder
+from hybrids.task import Split, Task
+
+
+class StopAtTarget(Callback):
+    """Ends training once the validation accuracy reaches the target, also when resumed just after that."""
+
+    def __init__(self, target: float | None) -> None:
+        self.target = target
+        self.is_reached = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop |= self.is_reached
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.target is not None and float(trainer.callback_metrics["val/accuracy"]) >= self.target:
+            self.is_reached = trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"is_reached": self.is_reached}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.is_reached = state_dict["is_reached"]
+
+
+class Clock(Callback):
+    """Seconds spent training, over all resumes."""
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = state_dict["seconds"]
+
+
+def build_model(run: Run, task: Task) -> Model:
+    """The model of a run with its initial weights, which depend on `run.seed` alone."""
+    seed_everything(run.seed, verbose=False)
+    model = run.model
+    return Model(task.vocab_size, model.d_model, run.pattern, run.letters, tie_embeddings=model.tie_embeddings)
+
+
+def train(run: Run) -> Result:
+    """Train a run to its end and return its result.
+
+    A finished run is left alone, an interrupted one continues from its last good checkpoint. All settings are
+    checked by building what they describe before anything is written. Raises ValueError for a setting.
+    """
+    task = run.task.build()
+    run.trainer.check_devices()
+    run.data.check_ranks(run.trainer.devices)
+    model = build_model(run, task)
+    folder = run.folder
+    if is_child():
+        return _train(run, task, model, folder)
+    if folder.path.exists() and run.rerun:
+        print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
+    finished = folder.read_result()
+    if finished is not None:
+        _say_finished(folder, finished)
+        return finished
+    folder.create(run.config)
+    with folder.lock():
+        return _train(run, task, model, folder)
+
+
+def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
+    keep_freed_memory()
+    set_threads(run.trainer.threads)
+    checkpoint, problems = folder.last_checkpoint()
+    for problem in problems:
+        rank_zero_warn(f"{problem}; continuing from {checkpoint}")
+    if checkpoint is not None and not is_child():
+        print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
+    cost = measure_step(model.backbone, run.model.d_model, task.length)
+    if run.trainer.compile:
+        model.backbone.compile()
+    lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
+    data = TaskData(task, run.data)
+    clock, stop = Clock(), StopAtTarget(run.trainer.target)
+    trainer = _build_trainer(run, folder, [stop, clock])
+    trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    steps, stopped = trainer.global_step, "target" if stop.is_reached else "max_steps"
+    val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
+    test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+    embedding = model.embedding.weight.numel() + (0 if run.model.tie_embeddings else model.head.weight.numel())
+    result = Result(
+        version=RESULT_VERSION,
+        id=run.id,
+        identity=run.identity,
+        code=describe_code(),
+        hardware=_describe_hardware(trainer),
+        backend=run.backend,
+        steps=steps,
+        examples=steps * run.data.batch_size,
+        seconds=round(clock.seconds, 1),
+        stopped=stopped,
+        parameters={
+            "total": sum(p.numel() for p in model.parameters()),
+            "embedding": embedding,
+            "backbone": sum(p.numel() for p in model.backbone.parameters()),
+        },
+        context=task.length,
+        state_elements=cost.state_elements,
+        state_bits=cost.state_bits,
+        step_flops=cost.flops,
+        step_bytes=cost.bytes_read,
+        head_flops=2 * model.head.weight.numel(),
+        overlap=_overlap(task, run),
+        chance_accuracy=task.chance_accuracy,
+        val=val,
+        test=test,
+    )
+    if trainer.is_global_zero:
+        folder.write_result(result)
+        _summarise(trainer, result)
+    return result
+
+
+def _val_interval(run: Run) -> int:
+    return min(run.trainer.val_every, run.trainer.max_steps)
+
+
+def _validate_last(
+    trainer: Trainer, lit: LitModel, data: TaskData, folder: RunFolder, *, is_between: bool
+) -> dict[str, float]:
+    """Validation scores of the last weights; with a checkpoint if training ended between two validations."""
+    scores = _scores(trainer.callback_metrics, "val")  # none where a run is resumed after its last step
+    if is_between:
+        trainer.save_checkpoint(folder.checkpoint_dir / f"step={trainer.global_step:08d}.ckpt")
+        if trainer.is_global_zero:
+            for path in folder.checkpoints()[2:]:
+                path.unlink()
+    if is_between or not scores:
+        scores = _scores(trainer.validate(lit, datamodule=data, verbose=False)[0], "val")
+    return scores
+
+
+def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
+    settings = run.trainer
+    callbacks = [
+        *callbacks,
+        ModelCheckpoint(  # no every_n_train_steps: it saves after each validation, so a resume repeats none
+            dirpath=folder.checkpoint_dir,
+            filename="step={step:08d}",
+            auto_insert_metric_name=False,
+            monitor="step",
+            mode="max",
+            save_top_k=2,
+            save_on_train_epoch_end=False,
+        ),
+    ]
+    if settings.progress_bar:
+        callbacks.append(StepProgressBar(refresh_rate=settings.log_every))
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_epochs=-1,  # one epoch without end: Lightning restarts the loader of an epoch it resumes
+        val_check_interval=_val_interval(run),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        use_distributed_sampler=False,  # Lightning's would shuffle
+        logger=build_loggers(run.logger, folder.path, run.id, dict(run.config)),
+        callbacks=callbacks,
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        profiler=settings.profiler,
+        default_root_dir=folder.path,
+    )
+
+
+def is_child() -> bool:
+    """Whether this process is a further rank that Lightning started; the first rank reads and writes the folder."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def _say_finished(folder: RunFolder, result: Result) -> None:
+    print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
+    if result["code"] != describe_code():
+        rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
+
+
+def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
+    prefix = f"{split}/"
+    return {name.removeprefix(prefix): float(value) for name, value in metrics.items() if name.startswith(prefix)}
+
+
+def _overlap(task: Task, run: Run, *, num_train: int = 20_000) -> dict[str, float]:
+    """Measured on the first examples of each stream; generation on the host is too slow for many."""
+    if task.generated_on == "host":
+        num_train = 1_000
+    sizes = {Split.VAL: run.data.num_val_examples, Split.TEST: run.data.num_test_examples}
+    return {
+        split.name.lower(): measure_overlap(task, run.data.seed, split, num_train=num_train, num_eval=num)
+        for split, num in sizes.items()
+    }
+
+
+def _summarise(trainer: Trainer, result: Result) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({k: v for k, v in result.items() if k not in ("identity",)})
+            logger.experiment.finish()
+
+
+def _describe_hardware(trainer: Trainer) -> dict[str, Any]:
+    is_cuda = trainer.strategy.root_device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if is_cuda else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "ranks": trainer.world_size,
+    }
+
+
+def describe_code() -> dict[str, Any]:
+    """Commit and uncommitted changes where hybrids runs from a checkout, and the versions of what it runs on."""
+    packages = ["hybrids", "torch", "lightning", *{p.dist.name for p in entry_points(group=GROUP) if p.dist}]
+    return {**_describe_checkout(Path(hybrids.__file__).parent), **{name: _version(name) for name in packages}}
+
+
+def _describe_checkout(path: Path) -> dict[str, Any]:
+    def git(*args: str) -> bytes | None:
+        done = subprocess.run(["git", "-C", str(path), *args], capture_output=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    try:
+        if git("ls-files", "--error-unmatch", "__init__.py") is None:
+            return {"commit": None, "changes": None}
+        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", "..")
+    except FileNotFoundError:  # no git on this machine
+        return {"commit": None, "changes": None}
+    return {
+        "commit": commit.decode().strip() if commit else None,
+        "changes": sha256(changes).hexdigest()[:8] if changes else None,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,68 @@
+"""Settings of the whole suite: one thread per process, other packages' known warnings, a tiny run."""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from hybrids.config import build_run, store_schemas
+from hybrids.logs import FOREIGN_WARNINGS
+from hybrids.run import Run
+
+TINY = (
+    "task.vocab_size=64",
+    "task.length=16",
+    "task.num_pairs=2",
+    "model.d_model=16",
+    "data.batch_size=12",
+    "data.num_val_examples=24",
+    "data.num_test_examples=24",
+    "data.eval_batch_size=12",
+    "trainer.max_steps=8",
+    "trainer.val_every=4",
+    "trainer.log_every=1",
+    "trainer.target=null",
+    "trainer.progress_bar=false",
+    "logger=csv",
+)
+"""Overrides that make a run of a second; sizes that 1, 2 and 3 ranks can share."""
+
+
+# A property that holds late still holds: on a busy machine an example may take seconds.
+hypothesis.settings.register_profile("hybrids", deadline=None)
+hypothesis.settings.load_profile("hybrids")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # threads that wait for a busy core cost more than they bring
+    for message in FOREIGN_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    """TINY, for tests that start a process."""
+    return TINY
+
+
+@pytest.fixture
+def make_run(tmp_path: Path):
+    """A tiny run from Hydra overrides, in a folder of the test."""
+    store_schemas()
+
+    def make(*overrides: str) -> Run:
+        GlobalHydra.instance().clear()
+        with initialize_config_module("hybrids_conf", version_base="1.3"):
+            return build_run(compose("train", [*TINY, f"runs_dir={tmp_path / 'runs'}", *overrides]))
+
+    return make

@@ -1,0 +1,90 @@
+"""Two processes on gloo: the same examples and numbers as one, and the same end after a kill."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybrids.logs import read_metrics
+from hybrids.run import RunFolder
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def start(tiny):
+    """Start `hybrids train` on a tiny run, in a process group of its own."""
+
+    started = []
+
+    def start(runs, *overrides):
+        command = [sys.executable, "-m", "hybrids.cli", "train", *tiny, f"runs_dir={runs}", "pattern=LA", *overrides]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def folder_of(runs):
+    (config,) = Path(runs).glob("*/config.yaml")
+    return RunFolder(config.parent)
+
+
+def kill_after(process, runs, step):
+    """Kill all ranks once the metrics have reached a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        files = list(Path(runs).glob("*/metrics.csv"))
+        if files and max(read_metrics(files[0]).get("train/loss", {0: 0})) >= step:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.02)
+    pytest.fail("the run ended before it could be killed")
+
+
+def test_two_ranks_see_the_examples_of_one_and_a_killed_run_ends_like_an_unbroken_one(start, tmp_path):
+    two = ("trainer=ddp_cpu", "trainer.max_steps=120", "trainer.val_every=10")
+    one = start(tmp_path / "one", "trainer.max_steps=120", "trainer.val_every=10")
+    killed = start(tmp_path / "killed", *two)
+    kill_after(killed, tmp_path / "killed", 14)
+    finish(one)
+    output = finish(start(tmp_path / "unbroken", *two))
+    assert output.count("test accuracy") == 1  # the second rank says nothing
+    assert "it continues from step=0000001" in finish(start(tmp_path / "killed", *two))
+
+    single, unbroken, resumed = (folder_of(tmp_path / name) for name in ("one", "unbroken", "killed"))
+    assert single.path.name == unbroken.path.name  # the number of ranks is no part of the identity
+    losses = [read_metrics(f.metrics_file)["train/loss"] for f in (single, unbroken)]
+    for step in range(10):  # sums over ranks round differently, and training makes more and more of that
+        assert losses[1][step] == pytest.approx(losses[0][step], rel=1e-5)
+    weights = [torch.load(f.last_checkpoint()[0], weights_only=True)["state_dict"] for f in (unbroken, resumed)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    results = [json.loads(f.result_file.read_text()) for f in (unbroken, resumed)]
+    assert results[0]["test"] == results[1]["test"] and results[0]["val"] == results[1]["val"]
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(start, tmp_path):
+    process = start(tmp_path, "trainer=ddp_cpu", "trainer.devices=5")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "data.batch_size=12 is not divisible by 5 ranks" in output
+    assert not list(tmp_path.iterdir())
