@@ -6,7 +6,7 @@ import os
 import warnings
 from argparse import Namespace
 from dataclasses import dataclass
-from io import SEEK_END, TextIOWrapper
+from io import SEEK_END
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class MetricsFile(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self.is_started = False
 
     @property
     def name(self) -> str:
@@ -63,13 +64,21 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        with self.path.open("a+b") as raw, TextIOWrapper(raw, newline="") as file:
-            rows = csv.writer(file)
-            if raw.seek(0, SEEK_END) == 0:
-                rows.writerow(self.HEADER)
-            elif raw.seek(-1, SEEK_END) and raw.read(1) != b"\n":
-                rows.writerow(())  # ends a row cut in half by a kill or a full disk
-            rows.writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
+        if not self.is_started:
+            self._start()
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
+
+    def _start(self) -> None:
+        """Write the header of a new file, or end a row that a kill or a full disk has cut in half."""
+        with self.path.open("ab+") as file:
+            if file.tell() == 0:
+                file.write(f"{','.join(self.HEADER)}\r\n".encode())
+            else:
+                file.seek(-1, SEEK_END)
+                if file.read() != b"\n":
+                    file.write(b"\r\n")
+        self.is_started = True
 
 
 def read_metrics(path: Path) -> dict[str, dict[int, float]]:
@@ -116,6 +125,7 @@ def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[
         try:
             return start(offline=False)
         except WandbError as error:
+            wandb.teardown()  # or the id of the run stays in use
             rank_zero_warn(f"W&B cannot be reached ({error}); logging offline, `wandb sync` uploads it later")
     return start(offline=True)
 

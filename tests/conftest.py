@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread per process, other packages' known warnings, a tiny run."""
 
+import importlib.util
 from pathlib import Path
 
 import hypothesis
@@ -66,3 +67,23 @@ def make_run(tmp_path: Path):
             return build_run(compose("train", [*TINY, f"runs_dir={tmp_path / 'runs'}", *overrides]))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fla_naive():
+    """Load one of flash-linear-attention's `naive.py` by its place in the package, such as `ops/gla/naive.py`.
+
+    By file, because importing the package itself needs triton, with which it then fails on a machine without a GPU.
+    """
+
+    def load(place: str):
+        package = importlib.util.find_spec("fla")
+        assert package is not None and package.origin is not None, "make setup installs flash-linear-attention"
+        path = Path(package.origin).parent / place
+        spec = importlib.util.spec_from_file_location("fla_" + place.replace("/", "_").removesuffix(".py"), path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
