@@ -90,13 +90,14 @@ def _default(value: Any) -> Any:
 
 
 def spell_overrides(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments as Hydra takes them; ValueError for a group without an option."""
+    """Command line arguments as Hydra takes them, `-m` first; ValueError for a group without an option."""
     for argument in arguments:
         if _NULL_GROUP.fullmatch(argument):
             raise ValueError(f"{argument} is not allowed: name an option; `none` is no mixer, or no channel mixer")
     spelt = [re.sub(r"^(\+{0,2})channel@channel=", r"\1channel=", argument) for argument in arguments]
     single = [re.sub(r"^(sizes\.\w+)=(-?\d+)$", r"\1=[\2]", argument) for argument in spelt]
-    return [re.sub(r"^sizes\.", "++sizes.", argument) for argument in single]  # Hydra takes keys of a dict as new
+    ours = [re.sub(r"^sizes\.", "++sizes.", argument) for argument in single]  # Hydra takes keys of a dict as new
+    return sorted(ours, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 def build_run(config: DictConfig | Mapping[str, Any]) -> Run:

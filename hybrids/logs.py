@@ -126,7 +126,8 @@ def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[
             return start(offline=False)
         except WandbError as error:
             wandb.teardown()  # or the id of the run stays in use
-            rank_zero_warn(f"W&B cannot be reached ({error}); logging offline, `wandb sync` uploads it later")
+            reason = " ".join(str(error).split())
+            rank_zero_warn(f"W&B cannot be reached ({reason}); logging offline, `wandb sync` uploads it later")
     return start(offline=True)
 
 

@@ -1,6 +1,7 @@
 """Settings of the whole suite: one thread per process, other packages' known warnings, a tiny run."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
@@ -61,10 +62,10 @@ def make_run(tmp_path: Path):
     """A tiny run from Hydra overrides, in a folder of the test."""
     store_schemas()
 
-    def make(*overrides: str) -> Run:
+    def make(*overrides: str, base: Sequence[str] = TINY) -> Run:
         GlobalHydra.instance().clear()
         with initialize_config_module("hybrids_conf", version_base="1.3"):
-            return build_run(compose("train", [*TINY, f"runs_dir={tmp_path / 'runs'}", *overrides]))
+            return build_run(compose("train", [*base, f"runs_dir={tmp_path / 'runs'}", *overrides]))
 
     return make
 
