@@ -18,8 +18,10 @@ from hybrids.types import Cache
 class Model(nn.Module):
     """A language model over `vocab_size` tokens.
 
-    With tied embeddings (the default) the head is the embedding matrix. Nothing here re-initialises the
-    parameters of a mixer; the embedding is drawn from a normal distribution of standard deviation 0.02.
+    With tied embeddings (the default) the head is the embedding matrix, drawn with standard deviation D^-0.5, and
+    what enters the backbone is multiplied by D^0.5 (arXiv:1706.03762, section 3.4): tokens then enter the residual
+    stream at the size of what the layers add to it, and first logits are about 1. With the usual 0.02 and no factor
+    LLLA took over 1,000 steps on MQAR instead of 350. Nothing here re-initialises the parameters of a mixer.
     """
 
     def __init__(
@@ -35,11 +37,11 @@ class Model(nn.Module):
         if d_model < 1:
             raise ValueError(f"model.d_model={d_model} must be at least 1")
         self.embedding = nn.Embedding(vocab_size, d_model)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
         self.backbone = Backbone(d_model, pattern, letters)
         self.norm = RMSNorm(d_model)
         self.head = nn.Linear(d_model, vocab_size, bias=False)
-        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.normal_(self.head.weight, std=d_model**-0.5)
         if tie_embeddings:
             self.head.weight = self.embedding.weight
 
@@ -47,13 +49,17 @@ class Model(nn.Module):
         self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, *, positions: Int[Tensor, "B P"] | None = None
     ) -> tuple[Float[Tensor, "B P V"], Cache]:
         """Logits of the next token at `positions` (default: at the last one), and the cache after all tokens."""
-        x, new_cache = self.backbone(self.embedding(tokens), cache)
+        x, new_cache = self.backbone(self.embed(tokens), cache)
         x = x[:, -1:] if positions is None else gather_positions(x, positions)
         return self.head(self.norm(x)), new_cache
 
+    def embed(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """What enters the backbone."""
+        return self.embedding(tokens) * self.embedding.embedding_dim**0.5
+
     def answer(self, batch: Batch) -> tuple[Float[Tensor, ""], Bool[Tensor, "B P"]]:
         """Mean cross-entropy (nats) over the valid answers of a batch, and which answers are right."""
-        x, _ = self.backbone(self.embedding(batch.tokens))
+        x, _ = self.backbone(self.embed(batch.tokens))
         x = self.norm(gather_positions(x, batch.positions))
         loss, correct = linear_cross_entropy(
             x.flatten(0, 1), self.head.weight, batch.targets.flatten(), batch.valid.flatten()

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 class OptimSettings:
     """Optimiser and schedule. `min_lr_ratio` is the last learning rate over `lr`; `schedule=constant` keeps it 1."""
 
-    lr: float = 1e-2
+    lr: float = 3e-3
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95

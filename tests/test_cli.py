@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -363,6 +364,14 @@ def test_a_defect_in_a_cell_shows_its_traceback(train, monkeypatch):
     assert reply.code == 1
     assert reply.err.count("Traceback") == 2
     assert [row["run"] for row in read_summary()] == ["by chance", "by chance"]
+
+
+def test_a_failed_cell_leaves_no_wandb_log_open_for_the_next(train, monkeypatch):
+    finished = []
+    stand_in = SimpleNamespace(run="of the cell", finish=lambda exit_code: finished.append(exit_code))
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    train("-m", "pattern=L,LX")
+    assert finished == [1]
 
 
 def test_a_cell_on_several_devices_is_a_process_of_its_own(train, monkeypatch):

@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hybrids import registry
 from hybrids.config import open_run, schema_of, spell_overrides, store_schemas
 from hybrids.explain import USER_ERRORS, explain
+from hybrids.optim import OptimSettings
 from hybrids.run import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -28,6 +29,17 @@ def complaint(make_run):
         return explain(caught.value)
 
     return complain
+
+
+_usual: list[str] = []
+
+
+@pytest.fixture
+def usual_id(make_run):
+    """Id of the tiny run without overrides."""
+    if not _usual:
+        _usual.append(make_run().id)
+    return _usual[0]
 
 
 def name_of_mixer(run, letter):
@@ -269,19 +281,22 @@ def test_a_run_read_back_from_its_folder_is_the_same_run(make_run):
         "trainer.progress_bar=true",
         "rerun=true",
         "mixers.A.num_heads=2",  # its default
-        "optim.lr=0.003",
         "mixers.S.window=8",  # a letter that the pattern does not use
         "+mixer@mixers.M=linear_attention",
         "mixer@mixers.S=linear_attention",
         "pattern=LLLAx1",
     ],
 )
-def test_what_cannot_change_a_number_does_not_change_the_id(make_run, override):
-    assert make_run(override).id == make_run().id
+def test_what_cannot_change_a_number_does_not_change_the_id(make_run, usual_id, override):
+    assert make_run(override).id == usual_id
 
 
-def test_the_folder_of_runs_is_not_part_of_the_id(make_run):
-    assert make_run("runs_dir=elsewhere").id == make_run().id
+def test_a_default_that_is_written_out_does_not_change_the_id(make_run, usual_id):
+    assert make_run(f"optim.lr={OptimSettings().lr}").id == usual_id
+
+
+def test_the_folder_of_runs_is_not_part_of_the_id(make_run, usual_id):
+    assert make_run("runs_dir=elsewhere").id == usual_id
 
 
 @pytest.mark.parametrize(
@@ -305,8 +320,8 @@ def test_the_folder_of_runs_is_not_part_of_the_id(make_run):
         "model.tie_embeddings=false",
     ],
 )
-def test_what_can_change_a_number_changes_the_id(make_run, override):
-    assert make_run(override).id != make_run().id
+def test_what_can_change_a_number_changes_the_id(make_run, usual_id, override):
+    assert make_run(override).id != usual_id
 
 
 def test_spellings_of_one_stack_are_one_run(make_run):

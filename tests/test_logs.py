@@ -15,6 +15,7 @@ from hybrids.logs import (
 )
 from hybrids.training import train
 
+
 @pytest.fixture
 def nobody(monkeypatch, tmp_path):
     """A user without W&B key or settings, whose W&B log is ended after the test."""
