@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hybrids.logs import read_metrics
-from hybrids.run import RunFolder
+from hybrids.record import RunFolder
 
 
 def main(folders: list[str], out: str) -> None:
@@ -16,7 +16,9 @@ def main(folders: list[str], out: str) -> None:
     for path in folders:
         folder = RunFolder.open(Path(path))
         accuracy = read_metrics(folder.metrics_file)["val/accuracy"]
-        axes.plot([step + 1 for step in accuracy], list(accuracy.values()), marker=".", label=folder.read_config()["pattern"])
+        axes.plot(
+            [step + 1 for step in accuracy], list(accuracy.values()), marker=".", label=folder.read_config()["pattern"]
+        )
     axes.set_xlabel("training step (64 examples each)")
     axes.set_ylabel("validation accuracy")
     axes.set_ylim(-0.02, 1.02)

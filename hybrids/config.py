@@ -22,8 +22,9 @@ from hybrids.explain import NONE, explain, unbound_letter
 from hybrids.logs import LogSettings
 from hybrids.optim import OptimSettings
 from hybrids.pattern import Pattern
+from hybrids.record import RunFolder
 from hybrids.registry import suggest
-from hybrids.run import ModelSettings, Run, RunFolder, TrainerSettings
+from hybrids.run import ModelSettings, Run, TrainerSettings
 
 _NULL_GROUP = re.compile(r"\+{0,2}(arch|task|trainer|logger|(mixer|channel)(@[\w.]+)?)=null")
 

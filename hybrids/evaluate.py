@@ -13,8 +13,9 @@ from lightning.pytorch import Trainer
 from hybrids.data import DataSettings, TaskData
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.lit import LitModel
+from hybrids.record import RunFolder, write_file
 from hybrids.registry import suggest
-from hybrids.run import Run, RunFolder, TrainerSettings, write_file
+from hybrids.run import Run, TrainerSettings
 from hybrids.task import Task
 from hybrids.training import build_model
 

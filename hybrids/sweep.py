@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from hybrids.config import build_run
 from hybrids.explain import USER_ERRORS, explain
+from hybrids.record import RunFolder, write_file
 from hybrids.report.tables import print_rows
-from hybrids.run import RunFolder, write_file
 from hybrids.training import train
 
 

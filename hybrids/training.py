@@ -1,5 +1,6 @@
 """Train and evaluate one run with Lightning: start or continue it, test it, write its result."""
 
+import math
 import os
 import platform
 import subprocess
@@ -23,30 +24,38 @@ from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
 from hybrids.measure import measure_step
 from hybrids.model import Model
+from hybrids.record import RESULT_VERSION, Result, RunFolder
 from hybrids.registry import GROUP
-from hybrids.run import RESULT_VERSION, Result, Run, RunFolder
+from hybrids.run import Run
 from hybrids.task import Split, Task
 
 
-class StopAtTarget(Callback):
-    """Ends training once the validation accuracy reaches the target, also when resumed just after that."""
+class StopEarly(Callback):
+    """Ends training once the validation accuracy reaches the target, or the loss is no number any more.
+
+    Remembered in checkpoints, so that a run resumed just after that does not train on.
+    """
 
     def __init__(self, target: float | None) -> None:
         self.target = target
-        self.is_reached = False
+        self.reason: str | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop |= self.is_reached
+        trainer.should_stop |= self.reason is not None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.target is not None and float(trainer.callback_metrics["val/accuracy"]) >= self.target:
-            self.is_reached = trainer.should_stop = True
+        scores = _scores(trainer.callback_metrics, "val")
+        if not math.isfinite(scores["loss"]):
+            self.reason = "diverged"
+        elif self.target is not None and scores["accuracy"] >= self.target:
+            self.reason = "target"
+        trainer.should_stop |= self.reason is not None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"is_reached": self.is_reached}
+        return {"reason": self.reason}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.is_reached = state_dict["is_reached"]
+        self.reason = state_dict["reason"]
 
 
 class Clock(Callback):
@@ -114,10 +123,10 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         model.backbone.compile()
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
     data = TaskData(task, run.data)
-    clock, stop = Clock(), StopAtTarget(run.trainer.target)
+    clock, stop = Clock(), StopEarly(run.trainer.target)
     trainer = _build_trainer(run, folder, [stop, clock])
     trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    steps, stopped = trainer.global_step, "target" if stop.is_reached else "max_steps"
+    steps, stopped = trainer.global_step, stop.reason or "max_steps"
     val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
     test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
     embedding = model.embedding.weight.numel() + (0 if run.model.tie_embeddings else model.head.weight.numel())
@@ -247,11 +256,19 @@ def _summarise(trainer: Trainer, result: Result) -> None:
 def _describe_hardware(trainer: Trainer) -> dict[str, Any]:
     is_cuda = trainer.strategy.root_device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if is_cuda else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name() if is_cuda else _name_cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "ranks": trainer.world_size,
     }
+
+
+def _name_cpu() -> str:
+    """Model of the processor; only its architecture where Linux does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def describe_code() -> dict[str, Any]:

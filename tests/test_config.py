@@ -13,7 +13,7 @@ from hybrids import registry
 from hybrids.config import open_run, schema_of, spell_overrides, store_schemas
 from hybrids.explain import USER_ERRORS, explain
 from hybrids.optim import OptimSettings
-from hybrids.run import RunFolder
+from hybrids.record import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
 EVERY_GROUP = ("arch", "trainer", "logger", "debug", "experiment")

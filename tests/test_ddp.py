@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hybrids.logs import read_metrics
-from hybrids.run import RunFolder
+from hybrids.record import RunFolder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

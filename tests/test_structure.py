@@ -14,7 +14,7 @@ LEVELS = [
     {"backbone"},
     {"model"},
     {"measure", "optim", "data"},
-    {"lit", "logs", "checks"},
+    {"lit", "logs", "checks", "record"},
     {"run"},
     {"training"},
     {"evaluate"},

@@ -8,7 +8,7 @@ import torch
 
 from hybrids.lit import LitModel
 from hybrids.logs import read_metrics
-from hybrids.run import RunFolder
+from hybrids.record import RunFolder
 from hybrids.training import build_model, train
 
 
@@ -125,6 +125,13 @@ def test_a_run_that_had_reached_its_target_does_not_train_on(make_run, kill_at, 
     run.folder.result_file.unlink()
     kill_at(1)
     assert train(run)["steps"] == result["steps"]
+
+
+def test_a_diverged_run_ends_says_so_and_writes_valid_json(make_run):
+    run = make_run("optim.lr=1e30", "optim.warmup_steps=0", "trainer.max_steps=40")
+    result = train(run)
+    assert result["stopped"] == "diverged" and result["steps"] < 40
+    assert json.loads(run.folder.result_file.read_text())["val"]["loss"] is None
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(make_run, kill_at, tmp_path):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hybrids.run import Result
+from hybrids.record import Result
 
 _FILE_WIDTH = 240
 
