@@ -25,8 +25,20 @@ from filelock import FileLock, Timeout
 RESULT_VERSION = 1
 
 
-class Result(TypedDict):
-    """What result.json holds, version 1. Sizes of one sequence at context `context`; backbone only, head beside it."""
+class Sizes(TypedDict):
+    """What a model is and costs at context `context`: one sequence, backbone only, head beside it."""
+
+    parameters: dict[str, int]  # total, embedding (and the head, where it is not tied), backbone
+    context: int  # tokens seen before the measured step
+    state_elements: int
+    state_bits: int  # measured, at the dtype stored
+    step_flops: int  # counted on a real step
+    step_bytes: int  # parameters and state read by one step
+    head_flops: int  # of one position
+
+
+class Result(Sizes):
+    """What result.json holds, version 1."""
 
     version: int
     id: str
@@ -38,16 +50,9 @@ class Result(TypedDict):
     examples: int  # training examples seen
     seconds: float  # spent training, over all resumes
     stopped: str  # "target": validation accuracy reached it; "diverged": loss is no number; "max_steps"
-    parameters: dict[str, int]  # total, embedding, backbone
-    context: int  # tokens seen before the measured step
-    state_elements: int
-    state_bits: int  # measured, at the dtype stored
-    step_flops: int  # counted on a real step
-    step_bytes: int  # parameters and state read by one step
-    head_flops: int  # of one position
     overlap: dict[str, float]  # split -> share of its examples that also occur in training, as far as looked
     chance_accuracy: float
-    val: dict[str, float]  # loss (nats), accuracy, exact_match, accuracy/<slice key>=<value>
+    val: dict[str, float]  # loss (nats), accuracy, exact_match, accuracy/<slice key>=<value>; null: no number
     test: dict[str, float]
 
 

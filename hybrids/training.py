@@ -24,7 +24,7 @@ from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
 from hybrids.measure import measure_step
 from hybrids.model import Model
-from hybrids.record import RESULT_VERSION, Result, RunFolder
+from hybrids.record import RESULT_VERSION, Result, RunFolder, Sizes
 from hybrids.registry import GROUP
 from hybrids.run import Run
 from hybrids.task import Split, Task
@@ -118,7 +118,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         rank_zero_warn(f"{problem}; continuing from {checkpoint}")
     if checkpoint is not None and not is_child():
         print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
-    cost = measure_step(model.backbone, run.model.d_model, task.length)
+    sizes = measure_sizes(model, task.length)
     if run.trainer.compile:
         model.backbone.compile()
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
@@ -129,8 +129,8 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
     steps, stopped = trainer.global_step, stop.reason or "max_steps"
     val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
     test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
-    embedding = model.embedding.weight.numel() + (0 if run.model.tie_embeddings else model.head.weight.numel())
     result = Result(
+        **sizes,
         version=RESULT_VERSION,
         id=run.id,
         identity=run.identity,
@@ -141,17 +141,6 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         examples=steps * run.data.batch_size,
         seconds=round(clock.seconds, 1),
         stopped=stopped,
-        parameters={
-            "total": sum(p.numel() for p in model.parameters()),
-            "embedding": embedding,
-            "backbone": sum(p.numel() for p in model.backbone.parameters()),
-        },
-        context=task.length,
-        state_elements=cost.state_elements,
-        state_bits=cost.state_bits,
-        step_flops=cost.flops,
-        step_bytes=cost.bytes_read,
-        head_flops=2 * model.head.weight.numel(),
         overlap=_overlap(task, run),
         chance_accuracy=task.chance_accuracy,
         val=val,
@@ -161,6 +150,22 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         folder.write_result(result)
         _summarise(trainer, result)
     return result
+
+
+def measure_sizes(model: Model, context: int) -> Sizes:
+    """Parameters of a model, and what its backbone carries and costs after `context` tokens, measured."""
+    cost = measure_step(model.backbone, model.backbone.d_model, context)
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    return Sizes(
+        parameters={"total": total, "backbone": backbone, "embedding": total - backbone - model.norm.weight.numel()},
+        context=context,
+        state_elements=cost.state_elements,
+        state_bits=cost.state_bits,
+        step_flops=cost.flops,
+        step_bytes=cost.bytes_read,
+        head_flops=2 * model.head.weight.numel(),
+    )
 
 
 def _val_interval(run: Run) -> int:

@@ -48,7 +48,7 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         self,
         d_model: int,
         *,
-        num_heads: int = 4,
+        num_heads: int = 2,
         head_dim: int | None = None,
         expand_v: float = 1.0,
         conv_size: int = 4,
