@@ -1,0 +1,57 @@
+"""The commands that the README shows are commands that work, and the tree that it shows is the tree."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from hybrids import cli
+from hybrids.config import build_run, spell_overrides, store_schemas
+from hybrids.training import build_model
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+TRAIN = [command for command in COMMANDS if command.startswith("python train.py")]
+PATTERNS = [command for command in re.findall(r"hybrids patterns [^`\n]*", README)]
+EXAMPLE_PLUGINS = ("ema", "last_token")
+
+
+@pytest.mark.parametrize("command", [c for c in TRAIN if not any(name in c for name in EXAMPLE_PLUGINS)])
+def test_a_training_command_describes_a_model(command):
+    overrides = [arg for arg in spell_overrides(shlex.split(command)[2:]) if arg != "-m"]
+    first_cell = [re.sub(r"(=[^,\[]+),.*", r"\1", override) for override in overrides]
+    store_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("hybrids_conf", version_base="1.3"):
+        run = build_run(compose("train", first_cell))
+    assert build_model(run, run.task.build()).backbone.pattern == run.pattern
+
+
+@pytest.mark.parametrize("command", PATTERNS)
+def test_a_pattern_command_prints_layers(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", shlex.split(command.partition("  #")[0]))
+    assert cli.main() == 0
+    assert "in other notations" in capsys.readouterr().out
+
+
+def test_there_are_commands_to_test():
+    assert len(TRAIN) >= 6 and len(PATTERNS) >= 2
+
+
+def test_the_tree_names_every_module():
+    tree = next(block for block in BLOCKS if block.startswith("train.py eval.py"))
+    for path in (ROOT / "hybrids").iterdir():
+        if path.name.endswith(".py") and path.name != "__init__.py":
+            assert path.name in tree, f"{path.name} is missing in the README's tree"
+        elif (path / "__init__.py").exists():
+            assert f"{path.name}/" in tree
+
+
+def test_make_targets_of_the_readme_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)) <= targets
