@@ -207,7 +207,7 @@ def test_the_channel_mixer_of_all_letters(make_run, spelling):
         ("channel=swigul", "unknown channel 'swigul'; did you mean 'swiglu'? allowed: mlp, swiglu, none"),
         ("task=mqr", "unknown task 'mqr'; did you mean 'mqar'? allowed: mqar"),
         ("logger=wnadb", "unknown logger 'wnadb'; did you mean 'wandb'? allowed: csv, tensorboard, wandb"),
-        ("experiment=first", "unknown experiment 'first'; allowed: "),
+        ("experiment=first", "unknown experiment 'first'; allowed: mqar_mixture"),
         ("task=null", "task=null is not allowed: name an option"),
         ("mixer=attention", "mixer needs a letter; write mixer@mixers.L=<mixer>"),
         ("mixers.L=attention", "mixers.L=attention names no mixer; write mixer@mixers.L=<mixer>, allowed: attention, "),
