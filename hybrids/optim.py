@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 class OptimSettings:
     """Optimiser and schedule. `min_lr_ratio` is the last learning rate over `lr`; `schedule=constant` keeps it 1."""
 
-    lr: float = 3e-3
+    lr: float = 6e-3
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
-    warmup_steps: int = 100
+    warmup_steps: int = 50
     schedule: str = "cosine"
     min_lr_ratio: float = 0.1
     grad_clip: float = 1.0

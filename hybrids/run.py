@@ -35,7 +35,7 @@ class TrainerSettings:
     `threads` is the number of CPU threads of one process; null leaves PyTorch's.
     """
 
-    max_steps: int = 1500
+    max_steps: int = 1000
     target: float | None = 0.995
     val_every: int = 100
     log_every: int = 20
