@@ -2,7 +2,7 @@
 
 z, x, B, C, dt = u W_in                        u: what the layer is given; then x, B, C = silu(conv([x, B, C]))
 delta = softplus(dt + dt_bias)                 step size, one per head
-S_t = exp(-delta_t A) S_{t-1} + B_t (delta_t x_t)^T        A > 0, one per head; B, C shared by the heads of a group
+S_t = exp(-delta_t A) S_{t-1} + B_t (delta_t x_t)^T        A > 0, one per head; B, C shared by all heads
 y_t = RMSNorm((S_t^T C_t + D x_t) * silu(z_t)) W_out
 """
 
@@ -24,7 +24,7 @@ from hybrids.registry import register
 class Mamba2State(NamedTuple):
     """The inputs that the convolution still needs (of x, B and C side by side), and the matrices."""
 
-    tail: Float[Tensor, "B W-1 H*V+2*G*N"]
+    tail: Float[Tensor, "B W-1 H*V+2*N"]
     matrix: Float[Tensor, "B H N V"]
 
 
@@ -32,14 +32,13 @@ class Mamba2State(NamedTuple):
 class Mamba2(Mixer[Mamba2State]):
     """Linear attention with a decay and an input step per head, behind a short convolution.
 
-    State: `matrix` [B, H, N, V], float32 whatever the activations, and `tail` [B, conv_size - 1, H V + 2 G N] in the
-    dtype of the activations: expand d_model d_state + (conv_size - 1) (expand d_model + 2 G d_state) elements at any
-    context.
+    State: `matrix` [B, H, N, V], float32 whatever the activations, and `tail` [B, conv_size - 1, H V + 2 N] in the
+    dtype of the activations: expand d_model d_state + (conv_size - 1) (expand d_model + 2 d_state) elements at any context.
     Cost: besides the projections O(T H (N V + chunk_size V)) a sequence, O(H N V) a step.
     Source: arXiv:2405.21060; initialisation as in the authors' code: A uniform in [1, 16], delta log-uniform in
     [0.001, 0.1], D = 1.
     Differs: d_state is 64 and head_dim 32, where the authors take 128 and 64, so that narrow models stay cheap and
-    have several heads. The z, x, B, C, dt projection is one matrix in that order, as theirs.
+    have several heads; B and C have one group (ngroups = 1 there). The z, x, B, C, dt projection is one matrix in that order, as theirs.
     """
 
     def __init__(
@@ -49,22 +48,19 @@ class Mamba2(Mixer[Mamba2State]):
         d_state: int = 64,
         expand: float = 2.0,
         head_dim: int = 32,
-        num_groups: int = 1,
         conv_size: int = 4,
         chunk_size: int = 32,
     ) -> None:
-        """`head_dim` is V and divides the inner width expand * d_model; `num_groups` is G and divides the heads."""
+        """`head_dim` is V and divides the inner width expand * d_model; `d_state` is N."""
         super().__init__(d_model)
-        sizes = {"d_state": d_state, "head_dim": head_dim, "num_groups": num_groups}
-        for name, value in (sizes | {"conv_size": conv_size, "chunk_size": chunk_size}).items():
+        sizes = {"d_state": d_state, "head_dim": head_dim, "conv_size": conv_size, "chunk_size": chunk_size}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
         self.d_inner = _inner_width(d_model, expand, head_dim)
         self.num_heads, self.head_dim = self.d_inner // head_dim, head_dim
-        if self.num_heads % num_groups:
-            raise ValueError(f"num_groups={num_groups} does not divide the number of heads, {self.num_heads}")
-        self.d_state, self.num_groups, self.conv_size, self.chunk_size = d_state, num_groups, conv_size, chunk_size
-        self.d_conv = self.d_inner + 2 * num_groups * d_state
+        self.d_state, self.conv_size, self.chunk_size = d_state, conv_size, chunk_size
+        self.d_conv = self.d_inner + 2 * d_state
         self.widths = (self.d_inner, self.d_conv, self.num_heads)
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
         self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
@@ -111,10 +107,8 @@ class Mamba2(Mixer[Mamba2State]):
     def _heads(self, xbc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values, B and C, at least in float32: states are sums over many steps."""
         xbc = xbc.to(torch.promote_types(xbc.dtype, torch.float32))
-        d_keys = self.num_groups * self.d_state
-        values, b, c = xbc.split((self.d_inner, d_keys, d_keys), dim=-1)
-        b, c = (x.unflatten(-1, (self.num_groups, self.d_state)) for x in (b, c))
-        return values.unflatten(-1, (self.num_heads, self.head_dim)), b, c
+        values, b, c = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
+        return values.unflatten(-1, (self.num_heads, self.head_dim)), b.unsqueeze(2), c.unsqueeze(2)
 
 
 def _inner_width(d_model: int, expand: float, head_dim: int) -> int:
