@@ -1,9 +1,11 @@
 """HGRN2: a linear RNN whose state is expanded by an outer product.
 
-q = silu(x Wq),  v = x Wv
-f = lower_bound + (1 - lower_bound) sigmoid(x Wf)        forget gate, one per key feature
-S_t = diag(f_t) S_{t-1} + (1 - f_t) v_t^T                what is forgotten is what is written
-y_t = RMSNorm(S_t^T q_t) Wo
+    q, f, v = x W                                            then q = silu(q)
+    f = lower_bound + (1 - lower_bound) sigmoid(f)           forget gate, one per key feature
+    S_t = diag(f_t) S_{t-1} + (1 - f_t) v_t^T                what is forgotten makes room for what is written
+    y_t = RMSNorm(S_t^T q_t) Wo
+
+In the words of linear attention 1 - f is the key.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,11 @@
 """Mamba-2.
 
-z, x, B, C, dt = u W_in                        u: what the layer is given; then x, B, C = silu(conv([x, B, C]))
-delta = softplus(dt + dt_bias)                 step size, one per head
-S_t = exp(-delta_t A) S_{t-1} + B_t (delta_t x_t)^T        A > 0, one per head; B, C shared by all heads
-y_t = RMSNorm((S_t^T C_t + D x_t) * silu(z_t)) W_out
+    z, x, B, C, dt = u W_in                        u: what the layer is given; then x, B, C = silu(conv([x, B, C]))
+    delta = softplus(dt + dt_bias)                 step size, one per head
+    S_t = exp(-delta_t A) S_{t-1} + B_t (delta_t x_t)^T        A > 0, one per head; B, C shared by all heads
+    y_t = RMSNorm((S_t^T C_t + D x_t) * silu(z_t)) W_out
+
+In the words of linear attention C is the query, B the key and delta x the value.
 """
 
 import math
@@ -33,12 +35,12 @@ class Mamba2(Mixer[Mamba2State]):
     """Linear attention with a decay and an input step per head, behind a short convolution.
 
     State: `matrix` [B, H, N, V], float32 whatever the activations, and `tail` [B, conv_size - 1, H V + 2 N] in the
-    dtype of the activations: expand d_model d_state + (conv_size - 1) (expand d_model + 2 d_state) elements at any context.
+    dtype of the activations: D' N + (conv_size - 1) (D' + 2 N) elements at any context, D' = expand d_model.
     Cost: besides the projections O(T H (N V + chunk_size V)) a sequence, O(H N V) a step.
     Source: arXiv:2405.21060; initialisation as in the authors' code: A uniform in [1, 16], delta log-uniform in
     [0.001, 0.1], D = 1.
     Differs: d_state is 64 and head_dim 32, where the authors take 128 and 64, so that narrow models stay cheap and
-    have several heads; B and C have one group (ngroups = 1 there). The z, x, B, C, dt projection is one matrix in that order, as theirs.
+    have several heads. B and C have one group, their default.
     """
 
     def __init__(
