@@ -2,8 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hybrids.ops.linear_attention import linear_attention, linear_attention_recurrent
+from hybrids_plugins.mixers.based import Based
+from hybrids_plugins.mixers.gla import GatedLinearAttention
+from hybrids_plugins.mixers.hgrn2 import HGRN2
+from hybrids_plugins.mixers.mlstm import MLSTM
 
 B, H, K, V = 2, 3, 4, 6
 FORMS = [linear_attention, linear_attention_recurrent]
@@ -66,3 +71,51 @@ def test_no_gate_is_linear_attention(fla_naive, form, scale):
     torch.testing.assert_close(
         form(q, k, v, scale=scale)[0], theirs.naive_chunk_linear_attn(q, k, v, scale), rtol=1e-4, atol=1e-4
     )
+
+
+def test_based_is_the_naive_form_of_its_kernel(fla_naive):
+    theirs = fla_naive("ops/based/naive.py")
+    torch.manual_seed(0)
+    mixer = Based(16, num_heads=2, feature_dim=4, chunk_size=8)
+    x = torch.randn(B, 40, 16, requires_grad=True)
+    q, k, v = (t.unflatten(-1, (2, -1)).transpose(1, 2) for t in mixer.in_proj(x).split(mixer.widths, dim=-1))
+    expected = mixer.out_proj(theirs.naive_parallel_based(q, k, v).transpose(1, 2).flatten(2))
+    assert_same((mixer(x)[0],), (expected,), [x, *mixer.parameters()])
+    chunked = theirs.naive_chunk_based(q, k, v, chunk_size=20).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixer(x)[0], mixer.out_proj(chunked), rtol=1e-4, atol=1e-5)
+
+
+def test_the_memory_of_mlstm_with_open_gates_is_normalised_linear_attention(fla_naive):
+    """Forget gates at 1 and input gates at exp(0): n is the sum of keys; outputs are divided by |q . n| where above 1."""
+    theirs = fla_naive("ops/linear_attn/naive.py").naive_recurrent_linear_attn
+    torch.manual_seed(0)
+    mixer = MLSTM(16, num_heads=2, gate_cap=1e4)
+    with torch.no_grad():
+        mixer.gates.bias.copy_(torch.tensor([0.0, 0.0, 100.0, 100.0]))
+    x = torch.randn(B, 40, 16)
+    q, k, v, o = mixer.in_proj(x).split(mixer.widths, dim=-1)
+    q, k, v = (t.unflatten(-1, (2, -1)) for t in (q, k, v))
+    h, sums = theirs(q, k, v)[0], (q * q.shape[-1] ** -0.5 * k.cumsum(1)).sum(-1, keepdim=True)
+    h = F.layer_norm(h / sums.abs().clamp(min=1), h.shape[-1:], eps=1e-6).flatten(2)
+    torch.testing.assert_close(mixer(x)[0], mixer.out_proj(h * o.sigmoid()), rtol=1e-4, atol=1e-5)
+
+
+def test_gla_and_hgrn2_are_the_naive_recurrence_between_their_projections(fla_naive):
+    theirs = fla_naive("ops/gla/naive.py").naive_recurrent_gla
+    torch.manual_seed(0)
+    x = torch.randn(B, 40, 16)
+    gla, hgrn2 = GatedLinearAttention(16, num_heads=2), HGRN2(16, num_heads=2)
+    *qkv, g, low = gla.in_proj(x).split(gla.widths, dim=-1)
+    gates = F.logsigmoid(gla.gate_proj(low)) / 16
+    o, state = theirs(*(t.unflatten(-1, (2, -1)) for t in (*qkv, gates)), output_final_state=True)
+    y, ours = gla(x)
+    torch.testing.assert_close(ours.matrix, state, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y, gla.out_proj(gla.norm(o).flatten(2) * F.silu(g)), rtol=1e-4, atol=1e-5)
+
+    q, f, v = (t.unflatten(-1, (2, -1)) for t in hgrn2.in_proj(x).split(hgrn2.widths, dim=-1))
+    gates = F.logsigmoid(f)
+    # Theirs scales the query by K^-0.5, which HGRN2's layer undoes.
+    o, state = theirs(F.silu(q) * q.shape[-1] ** 0.5, 1 - gates.exp(), v, gates, output_final_state=True)
+    y, ours = hgrn2(x)
+    torch.testing.assert_close(ours.matrix, state, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y, hgrn2.out_proj(hgrn2.norm(o.flatten(2))), rtol=1e-4, atol=1e-5)
