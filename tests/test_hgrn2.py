@@ -19,7 +19,10 @@ def make_mixer(**settings) -> HGRN2:
 
 
 def by_steps(mixer: HGRN2, x: torch.Tensor, lower_bound: float) -> torch.Tensor:
-    """arXiv:2404.07904 for one sequence [T D]: h_t = Diag(f_t) h_{t-1} + (1 - f_t) i_t^T, read with q_t."""
+    """arXiv:2404.07904 for one sequence [T D]: h_t = Diag(f_t) h_{t-1} + (1 - f_t) i_t^T, read with q_t.
+
+    The scale is that of the authors' layer; up to the eps of the norm it changes nothing.
+    """
     keys = HEADS * mixer.d_key
     q, f, v = (x @ w.T for w in mixer.in_proj.weight.split((keys, keys, D_MODEL)))
     q, f = q / (1 + torch.exp(-q)), lower_bound + (1 - lower_bound) / (1 + torch.exp(-f))
@@ -27,7 +30,7 @@ def by_steps(mixer: HGRN2, x: torch.Tensor, lower_bound: float) -> torch.Tensor:
     state, rows = torch.zeros(HEADS, mixer.d_key, D_MODEL // HEADS, dtype=x.dtype), []
     for t in range(len(x)):
         state = f[t, :, :, None] * state + (1 - f[t])[:, :, None] * v[t, :, None, :]
-        rows.append((q[t, :, :, None] * state).sum(1).flatten())
+        rows.append((q[t, :, :, None] * state).sum(1).flatten() * mixer.d_key**-0.5)
     o = torch.stack(rows)
     o = o / (o.square().mean(-1, keepdim=True) + 1e-5).sqrt() * mixer.norm.weight
     return o @ mixer.out_proj.weight.T

@@ -3,7 +3,7 @@
     q, f, v = x W                                            then q = silu(q)
     f = lower_bound + (1 - lower_bound) sigmoid(f)           forget gate, one per key feature
     S_t = diag(f_t) S_{t-1} + (1 - f_t) v_t^T                what is forgotten makes room for what is written
-    y_t = RMSNorm(S_t^T q_t) Wo
+    y_t = RMSNorm(K^-0.5 S_t^T q_t) Wo
 
 In the words of linear attention 1 - f is the key.
 """
@@ -35,7 +35,7 @@ class HGRN2(Mixer[HGRN2State]):
     State: `matrix` [B, H, K, V] in float32 (float64 in a float64 model): with the defaults d_model^2 / H elements
     at any context.
     Cost: besides the projections O(T H (K V + chunk_size (K + V))) a sequence, O(H K V) a step.
-    Source: arXiv:2404.07904; norm, activation of the query and scale 1 as in the authors' layer in
+    Source: arXiv:2404.07904; norm, activation of the query and scale as in the authors' layer in
     flash-linear-attention. No biases.
     Differs: the authors learn lower bounds that rise from layer to layer, from 0 in the first; a layer of a pattern
     does not know its place, so `lower_bound` is a setting, of a letter if need be. K = V = d_model / num_heads, where
@@ -73,9 +73,7 @@ class HGRN2(Mixer[HGRN2State]):
         q, f, v = (t.unflatten(-1, (self.num_heads, -1)) for t in wide.split(self.widths, dim=-1))
         k, log_decay = self._gates(f)
         matrix = None if state is None else state.matrix
-        o, matrix = linear_attention(
-            F.silu(q), k, v, matrix, log_decay=log_decay, chunk_size=self.chunk_size, scale=1.0
-        )
+        o, matrix = linear_attention(F.silu(q), k, v, matrix, log_decay=log_decay, chunk_size=self.chunk_size)
         return self.out_proj(self.norm(o.flatten(2)).to(projected.dtype)), HGRN2State(matrix)
 
     def init_state(self, batch_size: int) -> HGRN2State:
@@ -89,7 +87,7 @@ class HGRN2(Mixer[HGRN2State]):
     def step_flops(self, context: int) -> int:
         d_keys = self.num_heads * self.d_key
         projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())
-        gates = (5 if self.lower_bound == 0 else 8) * d_keys
+        gates = (6 if self.lower_bound == 0 else 9) * d_keys
         return projections + gates + 5 * d_keys * self.d_value + 3 * self.d_model
 
     def _gates(self, f: Tensor) -> tuple[Tensor, Tensor]:
