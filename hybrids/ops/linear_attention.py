@@ -1,79 +1,122 @@
-"""Linear attention, chunked for speed and one step at a time for reference.
+"""Gated linear attention, chunked for speed and one step at a time for reference.
 
-    S_t = S_{t-1} + k_t v_t^T
+    S_t = diag(a_t) S_{t-1} + k_t v_t^T        a = exp(log_decay): none, one number per head, or one per key feature
     o_t = scale * S_t^T q_t
 
-Within a chunk with incoming state S, Q K V the rows of the chunk: o = Q S + tril(Q K^T) V, S' = S + K^T V.
-The incoming states of all chunks are one running sum, so there is no loop at all.
-Source: arXiv:2006.16236, eq. 8-12, without the normaliser; chunked form arXiv:2312.06635, section 2.2.
+Source: arXiv:2006.16236, eq. 8-12; arXiv:2312.06635, section 4; arXiv:2405.21060, section 6 (one gate per head).
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from hybrids.ops.linear_attention_chunks import PerHead, PerKey
 
 
 def linear_attention(
-    q: Float[Tensor, "B T H K"],
-    k: Float[Tensor, "B T H K"],
+    q: Float[Tensor, "B T G K"],
+    k: Float[Tensor, "B T G K"],
     v: Float[Tensor, "B T H V"],
     state: Float[Tensor, "B H K V"] | None = None,
     *,
-    chunk_size: int = 64,
+    log_decay: Float[Tensor, "B T H"] | Float[Tensor, "B T H K"] | None = None,
+    chunk_size: int = 32,
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
-    """Outputs and final state, computed in chunks of at most `chunk_size` steps; any T >= 1.
+    """Outputs and final state, computed in chunks of at most `chunk_size` steps (powers of two); any T >= 1.
 
-    `state=None` is a zero state; `scale` defaults to K^-0.5. Computes in float32 (float64 when an input is
-    float64), also under autocast; outputs have the dtype of `v`, the state that of the computation.
-    Cost per step and head: 2 K V for the state, 2 K V + chunk_size (K + V) for the output.
+    `log_decay` is a natural logarithm, at most 0, and may be -inf; None means no decay. H is a multiple of G: each
+    head of queries and keys serves H / G heads of values. `state=None` is a zero state; `scale` defaults to K^-0.5.
+    Computes in float32 (float64 when an input is float64), also under autocast; outputs have the dtype of `v`, the
+    state that of the computation. Differentiable once. Raises ValueError for shapes that do not belong together.
+    Cost per step and head: 4 K V for the state, 2 chunk_size (K + V) for the output; with a gate per key feature
+    about 3 log2(chunk_size) K more.
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    length = q.shape[1]
-    if length == 1:
-        return linear_attention_recurrent(q, k, v, state, scale=scale)
+    if q.shape[1] == 1:
+        return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
     with torch.autocast(q.device.type, enabled=False):
-        dtype = v.dtype
-        q, k, v, state = _prepare(q, k, v, state, scale)
-        q, k, v = (_chunked(t, min(chunk_size, length)) for t in (q, k, v))
-        sums = torch.cat([state.unsqueeze(2), k.mT @ v], dim=2).cumsum(dim=2)
-        o = q @ sums[:, :, :-1] + (q @ k.mT).tril() @ v
-    # The copy frees the state from the states of all the other chunks.
-    return o.flatten(2, 3)[:, :, :length].transpose(1, 2).to(dtype), sums[:, :, -1].clone()
+        x = _prepare(q, k, v, log_decay, state, scale)
+        is_per_key = log_decay is not None and log_decay.ndim == 4
+        if is_per_key:
+            x = x.ungrouped()
+        o, new_state = (PerKey if is_per_key else PerHead).apply(*x, chunk_size)
+    return o.to(v.dtype), new_state
 
 
 def linear_attention_recurrent(
-    q: Float[Tensor, "B T H K"],
-    k: Float[Tensor, "B T H K"],
+    q: Float[Tensor, "B T G K"],
+    k: Float[Tensor, "B T G K"],
     v: Float[Tensor, "B T H V"],
     state: Float[Tensor, "B H K V"] | None = None,
     *,
+    log_decay: Float[Tensor, "B T H"] | Float[Tensor, "B T H K"] | None = None,
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
-    """The same one step at a time: the reference, and the decode step. Per step and head 4 K V operations."""
+    """The same one step at a time: the reference, and the decode step. Per step and head 5 K V operations."""
     with torch.autocast(q.device.type, enabled=False):
-        dtype = v.dtype
-        q, k, v, state = _prepare(q, k, v, state, scale)
-        outputs = []
-        for q_t, k_t, v_t in zip(q.unbind(2), k.unbind(2), v.unbind(2), strict=True):
-            state = state + k_t.unsqueeze(-1) * v_t.unsqueeze(-2)
-            outputs.append((q_t.unsqueeze(-2) @ state).squeeze(-2))
-    return torch.stack(outputs, dim=1).to(dtype), state
+        x = _prepare(q, k, v, log_decay, state, scale).ungrouped()
+        s, outputs = x.state, []
+        if s is None:
+            s = x.v.new_zeros(x.v.shape[0], x.v.shape[2], q.shape[-1], v.shape[-1])
+        decay = None if x.log_decay is None else x.log_decay.exp()
+        if decay is not None and decay.ndim == 3:
+            decay = decay.unsqueeze(-1)
+        for t in range(q.shape[1]):
+            if decay is not None:
+                s = s * decay[:, t, :, :, None]
+            s = s + x.k[:, t, :, :, None] * x.v[:, t, :, None, :]
+            outputs.append((x.q[:, t, :, None, :] @ s).squeeze(-2))
+    return torch.stack(outputs, dim=1).to(v.dtype), s
+
+
+class _Inputs(NamedTuple):
+    """Inputs at the dtype of the computation, q scaled."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    log_decay: Tensor | None
+    state: Tensor | None
+
+    def ungrouped(self) -> "_Inputs":
+        """Queries and keys repeated for every head of values."""
+        times = self.v.shape[2] // self.q.shape[2]
+        if times == 1:
+            return self
+        return self._replace(q=self.q.repeat_interleave(times, 2), k=self.k.repeat_interleave(times, 2))
 
 
 def _prepare(
-    q: Tensor, k: Tensor, v: Tensor, state: Tensor | None, scale: float | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Heads before time, in the dtype of the computation; q scaled; a state."""
-    dtype = torch.promote_types(torch.promote_types(q.dtype, v.dtype), torch.float32)
-    q, k, v = (t.transpose(1, 2).to(dtype) for t in (q, k, v))
-    if state is None:
-        state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
-    return q * (q.shape[-1] ** -0.5 if scale is None else scale), k, v, state.to(dtype)
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float | None
+) -> _Inputs:
+    inputs = _Inputs(q, k, v, log_decay, state)
+    _check_shapes(inputs)
+    is_double = any(x is not None and x.dtype == torch.float64 for x in inputs)
+    dtype = torch.float64 if is_double else torch.float32
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    log_decay, state = (None if x is None else x.to(dtype) for x in (log_decay, state))
+    if scale != 1:
+        q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return _Inputs(q, k, v, log_decay, state)
 
 
-def _chunked(x: Float[Tensor, "B H T K"], chunk: int) -> Float[Tensor, "B H N C K"]:
-    """Padded with zeros, which add nothing to the state."""
-    return F.pad(x, (0, 0, 0, -x.shape[2] % chunk)).unflatten(2, (-1, chunk))
+def _check_shapes(inputs: _Inputs) -> None:
+    batch, time, groups, d_key = inputs.q.shape
+    heads, d_value = inputs.v.shape[-2:]
+    if heads % groups:
+        raise ValueError(f"v has {heads} heads; a multiple of the {groups} heads of q is needed")
+    per_key = inputs.log_decay is not None and inputs.log_decay.ndim == 4
+    needed = {
+        "k": (batch, time, groups, d_key),
+        "v": (batch, time, heads, d_value),
+        "log_decay": (batch, time, heads, d_key) if per_key else (batch, time, heads),
+        "state": (batch, heads, d_key, d_value),
+    }
+    for name, shape in needed.items():
+        x = getattr(inputs, name)
+        if x is not None and x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed")

@@ -59,7 +59,7 @@ class LinearAttention(Mixer[LinearAttentionState]):
 
     def step_flops(self, context: int) -> int:
         width = self.num_heads * self.head_dim
-        recurrence = width * (1 + 4 * (self.head_dim + 1))  # scale, write, read
+        recurrence = width * 4 * (self.head_dim + 1)  # write, read
         return 8 * self.d_model * width + 2 * 4 * width + recurrence + self.num_heads + width
 
     @property

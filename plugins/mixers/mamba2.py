@@ -1,0 +1,128 @@
+"""Mamba-2.
+
+    z, x, B, C, dt = u W_in                        u: what the layer is given; then x, B, C = silu(conv([x, B, C]))
+    delta = softplus(dt + dt_bias)                 step size, one per head
+    S_t = exp(-delta_t A) S_{t-1} + B_t (delta_t x_t)^T        A > 0, one per head; B, C shared by all heads
+    y_t = RMSNorm((S_t^T C_t + D x_t) * silu(z_t)) W_out
+
+In the words of linear attention C is the query, B the key and delta x the value.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.rms_norm import RMSNorm
+from hybrids.ops.short_conv import short_conv
+from hybrids.registry import register
+
+
+class Mamba2State(NamedTuple):
+    """The inputs that the convolution still needs (of x, B and C side by side), and the matrices."""
+
+    tail: Float[Tensor, "B W-1 H*V+2*N"]
+    matrix: Float[Tensor, "B H N V"]
+
+
+@register("mixer", "mamba2", source="arXiv:2405.21060, section 7.1 and fig. 6; SSD, eq. 16")
+class Mamba2(Mixer[Mamba2State]):
+    """Linear attention with a decay and an input step per head, behind a short convolution.
+
+    State: `matrix` [B, H, N, V], float32 whatever the activations, and `tail` [B, conv_size - 1, H V + 2 N] in the
+    dtype of the activations: D' N + (conv_size - 1) (D' + 2 N) elements at any context, D' = expand d_model.
+    Cost: besides the projections O(T H (N V + chunk_size V)) a sequence, O(H N V) a step.
+    Source: arXiv:2405.21060; initialisation as in the authors' code: A uniform in [1, 16], delta log-uniform in
+    [0.001, 0.1], D = 1.
+    Differs: d_state is 64 and head_dim 32, where the authors take 128 and 64, so that narrow models stay cheap and
+    have several heads. B and C have one group, their default.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 64,
+        expand: float = 2.0,
+        head_dim: int = 32,
+        conv_size: int = 4,
+        chunk_size: int = 32,
+    ) -> None:
+        """`head_dim` is V and divides the inner width expand * d_model; `d_state` is N."""
+        super().__init__(d_model)
+        sizes = {"d_state": d_state, "head_dim": head_dim, "conv_size": conv_size, "chunk_size": chunk_size}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        self.d_inner = _inner_width(d_model, expand, head_dim)
+        self.num_heads, self.head_dim = self.d_inner // head_dim, head_dim
+        self.d_state, self.conv_size, self.chunk_size = d_state, conv_size, chunk_size
+        self.d_conv = self.d_inner + 2 * d_state
+        self.widths = (self.d_inner, self.d_conv, self.num_heads)
+        self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
+        self.conv_bias = nn.Parameter(torch.empty(self.d_conv).uniform_(-1, 1) * conv_size**-0.5)
+        self.A_log = undecayed(nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log()))
+        self.dt_bias = undecayed(nn.Parameter(_inverse_softplus(_log_uniform(self.num_heads, 1e-3, 1e-1))))
+        self.D = undecayed(nn.Parameter(torch.ones(self.num_heads)))
+        self.norm = RMSNorm(self.d_inner)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], state: Mamba2State | None = None
+    ) -> tuple[Float[Tensor, "B T D"], Mamba2State]:
+        tail, matrix = (None, None) if state is None else state
+        z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
+        xbc, tail = short_conv(xbc, self.conv_weight, self.conv_bias, tail, activation="silu")
+        values, b, c = self._heads(xbc)
+        delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
+        log_decay = delta * -self.A_log.to(values.dtype).exp()
+        written = values * delta.unsqueeze(-1)
+        y, matrix = linear_attention(c, b, written, matrix, log_decay=log_decay, chunk_size=self.chunk_size, scale=1.0)
+        y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
+        y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)
+        return self.out_proj(y), Mamba2State(tail, matrix)
+
+    def init_state(self, batch_size: int) -> Mamba2State:
+        weight = self.in_proj.weight
+        tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_conv)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_state, self.head_dim, dtype=dtype)
+        return Mamba2State(tail, matrix)
+
+    def state_elements(self, context: int) -> int:
+        return (self.conv_size - 1) * self.d_conv + self.d_inner * self.d_state
+
+    def step_flops(self, context: int) -> int:
+        projections = 2 * self.d_model * (sum(self.widths) + self.d_inner)
+        conv = (2 * self.conv_size + 2) * self.d_conv
+        gates = 6 * self.num_heads
+        matrices = self.d_inner * (5 * self.d_state + 2)
+        norm = 5 * self.d_inner
+        return projections + conv + gates + matrices + norm
+
+    def _heads(self, xbc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, B and C, at least in float32: states are sums over many steps."""
+        xbc = xbc.to(torch.promote_types(xbc.dtype, torch.float32))
+        values, b, c = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
+        return values.unflatten(-1, (self.num_heads, self.head_dim)), b.unsqueeze(2), c.unsqueeze(2)
+
+
+def _inner_width(d_model: int, expand: float, head_dim: int) -> int:
+    width = round(d_model * expand)
+    if expand <= 0 or not math.isclose(width, d_model * expand) or width % head_dim:
+        raise ValueError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
+    return width
+
+
+def _log_uniform(size: int, low: float, high: float) -> Tensor:
+    return torch.empty(size).uniform_(math.log(low), math.log(high)).exp()
+
+
+def _inverse_softplus(x: Tensor) -> Tensor:
+    return x + torch.log(-torch.expm1(-x))
