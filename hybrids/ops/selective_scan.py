@@ -119,11 +119,10 @@ def _prepare(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor |
 
 def _check_shapes(x: Tensor, A: Tensor, others: dict[str, Tensor | None]) -> None:
     batch, time, width = x.shape
-    d_state = A.shape[1]
     if A.shape[0] != width:
         raise ValueError(f"A has shape {tuple(A.shape)}; its first axis must be the width of x, {width}")
-    inputs = (batch, time, d_state)
-    needed = {"dt": tuple(x.shape), "B": inputs, "C": inputs, "D": (width,), "state": (batch, width, d_state)}
+    inputs = (batch, time, A.shape[1])
+    needed = {"dt": tuple(x.shape), "B": inputs, "C": inputs, "D": (width,), "state": (batch, *A.shape)}
     for name, given in others.items():
         if given is not None and given.shape != needed[name]:
             raise ValueError(f"{name} has shape {tuple(given.shape)}; {needed[name]} is needed")
@@ -200,8 +199,7 @@ class _TorchKernel:
         return *(torch.cat(p[::-1], 1) for p in zip(*parts, strict=True)), d_a, d_state
 
 
-_TORCH = _TorchKernel()
-_EVEN = 16
+_TORCH, _EVEN = _TorchKernel(), 16
 
 
 def _cut(chunk_size: int | None, state: Tensor, *sequences: Tensor) -> Iterator[tuple[Tensor, ...]]:
