@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 TRAIN = [command for command in COMMANDS if command.startswith("python train.py")]
-PATTERNS = [command for command in re.findall(r"hybrids patterns [^`\n]*", README)]
+PATTERNS = re.findall(r"hybrids patterns [^`\n]*", README)
 EXAMPLE_PLUGINS = ("ema", "last_token")
 
 

@@ -65,7 +65,9 @@ def test_an_unknown_kind_is_refused():
 
 
 def test_an_unknown_name_says_what_was_meant_and_what_is_allowed():
-    with pytest.raises(ValueError, match=r"unknown mixer 'atention'; did you mean 'attention'\? allowed: attention, g"):
+    with pytest.raises(
+        ValueError, match=r"unknown mixer 'atention'; did you mean 'attention'\? allowed: attention, based"
+    ):
         registry.get("mixer", "atention")
 
 

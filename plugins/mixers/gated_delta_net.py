@@ -21,6 +21,7 @@ from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.delta_rule import delta_rule
 from hybrids.ops.heads import split_heads
 from hybrids.ops.short_conv import short_conv
+from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
 
@@ -72,7 +73,7 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
         self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
         self.A_log = undecayed(nn.Parameter(torch.empty(num_heads).uniform_(1e-4, 16).log()))
-        self.dt_bias = undecayed(nn.Parameter(_inverse_softplus(_log_uniform(num_heads, 1e-3, 1e-1))))
+        self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(num_heads)))
         self.norm_weight = nn.Parameter(torch.ones(self.d_value))
         self.out_proj = nn.Linear(num_heads * self.d_value, d_model, bias=False)
 
@@ -129,14 +130,6 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
-
-
-def _log_uniform(size: int, low: float, high: float) -> Tensor:
-    return torch.empty(size).uniform_(math.log(low), math.log(high)).exp()
-
-
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
 
 
 def _value_width(d_key: int, expand_v: float) -> int:

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.selective_scan import selective_scan
 from hybrids.ops.short_conv import short_conv
+from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
-
-DT_RANGE = (1e-3, 1e-1)
-"""Of the steps at the start, log-uniform."""
 
 
 class MambaState(NamedTuple):
@@ -39,7 +37,7 @@ class Mamba(Mixer[MambaState]):
     [B, conv_size - 1, E] in the dtype of the activations; E = expand d_model. It does not grow.
     Cost: per token, projections 6 D E + 2 E (2 R + 2 d_state) and scan 7 E d_state; linear in T.
     Source: arXiv:2312.00752; structure, defaults and initialisation as in the authors' `mamba_simple.py`
-    (A = -1 ... -d_state, D = 1, steps log-uniform in DT_RANGE, R = d_model / 16), in_proj and out_proj as PyTorch's.
+    (A = -1 ... -d_state, D = 1, steps log-uniform in [1e-3, 0.1], R = d_model / 16), in_proj and out_proj as PyTorch's.
     Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too.
     """
 
@@ -60,7 +58,7 @@ class Mamba(Mixer[MambaState]):
         self.conv_bias = nn.Parameter(torch.empty(self.d_inner).uniform_(-1, 1) * conv_size**-0.5)
         self.x_proj = nn.Linear(self.d_inner, rank + 2 * d_state, bias=False)
         self.dt_weight = nn.Parameter(torch.empty(self.d_inner, rank).uniform_(-1, 1) * rank**-0.5)
-        self.dt_bias = undecayed(nn.Parameter(_inverse_softplus(_log_uniform(self.d_inner, *DT_RANGE))))
+        self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(self.d_inner)))
         self.A_log = undecayed(nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(self.d_inner, 1)))
         self.D = undecayed(nn.Parameter(torch.ones(self.d_inner)))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
@@ -96,11 +94,3 @@ class Mamba(Mixer[MambaState]):
 def _at_least_float32(x: Tensor) -> Tensor:
     """Steps and decays in bf16 would be wrong by more than the projections they come from."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _log_uniform(size: int, low: float, high: float) -> Tensor:
-    return torch.empty(size).uniform_(math.log(low), math.log(high)).exp()
-
-
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))

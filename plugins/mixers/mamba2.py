@@ -20,6 +20,7 @@ from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.ops.short_conv import short_conv
+from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
 
@@ -68,7 +69,7 @@ class Mamba2(Mixer[Mamba2State]):
         self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
         self.conv_bias = nn.Parameter(torch.empty(self.d_conv).uniform_(-1, 1) * conv_size**-0.5)
         self.A_log = undecayed(nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log()))
-        self.dt_bias = undecayed(nn.Parameter(_inverse_softplus(_log_uniform(self.num_heads, 1e-3, 1e-1))))
+        self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(self.num_heads)))
         self.D = undecayed(nn.Parameter(torch.ones(self.num_heads)))
         self.norm = RMSNorm(self.d_inner)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
@@ -118,11 +119,3 @@ def _inner_width(d_model: int, expand: float, head_dim: int) -> int:
     if expand <= 0 or not math.isclose(width, d_model * expand) or width % head_dim:
         raise ValueError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
     return width
-
-
-def _log_uniform(size: int, low: float, high: float) -> Tensor:
-    return torch.empty(size).uniform_(math.log(low), math.log(high)).exp()
-
-
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
