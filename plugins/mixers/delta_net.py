@@ -36,15 +36,15 @@ class DeltaNetState(NamedTuple):
     matrix: Float[Tensor, "B H K V"]
 
 
-@register("mixer", "delta_net", source="arXiv:2406.06484, eq. 2 and fig. 2; arXiv:2102.11174, eq. 24")
+@register("mixer", "delta_net", source="arXiv:2406.06484, section 2.2; arXiv:2102.11174")
 class DeltaNet(Mixer[DeltaNetState]):
     """Linear attention that replaces what a key held before.
 
     State: `matrix` [B, H, K, V], float32 whatever the activations; `tail` [B, conv_size - 1, 2 H K + H V] in the
     dtype of the activations. It does not grow.
     Cost: besides the projections O(T H (K V + chunk_size (K + V))) a sequence, O(H K V) a step.
-    Source: arXiv:2406.06484, section 3.4; as the authors' layer in flash-linear-attention, without its other
-    activations and norms of q and k.
+    Source: arXiv:2406.06484; structure and initialisation as in the authors' layer in flash-linear-attention, without
+    its other activations and norms of q and k.
     Differs: two heads by default, as `gated_delta_net`, where the authors' layer has four.
     """
 

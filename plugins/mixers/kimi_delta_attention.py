@@ -38,7 +38,7 @@ class KimiDeltaAttentionState(NamedTuple):
     matrix: Float[Tensor, "B H K V"]
 
 
-@register("mixer", "kimi_delta_attention", source="arXiv:2510.26692, eq. 1 and section 4")
+@register("mixer", "kimi_delta_attention", source="arXiv:2510.26692, eq. 1")
 class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
     """The delta rule with a forget gate per key feature.
 

@@ -35,7 +35,7 @@ class RWKV7State(NamedTuple):
     matrix: Float[Tensor, "B H K K"]
 
 
-@register("mixer", "rwkv7", source="arXiv:2503.14456, section 4 and appendix")
+@register("mixer", "rwkv7", source="arXiv:2503.14456, section 4")
 class RWKV7(Mixer[RWKV7State]):
     """The generalised delta rule: decay, removal key and learning rate by key feature.
 
