@@ -140,7 +140,7 @@ class _ChunkedDeltaRule(torch.autograd.Function):
         scale: float,
         chunk_size: int,
     ) -> tuple[Tensor, Tensor]:
-        chunks = _Chunks.of(q, chunk_size)
+        chunks = Chunks.of(q, chunk_size)
         q, k, v, beta = chunks.split(q), chunks.split(k), chunks.split(v), chunks.split(beta.unsqueeze(-1))
         gates = _gates(log_decay, q, chunks)
         w = k * beta
@@ -189,7 +189,7 @@ class _ChunkedDeltaRule(torch.autograd.Function):
         return d_q, d_k, d_v, d_beta.squeeze(-1), d_decay, d_s, None, None
 
 
-class _Chunks(NamedTuple):
+class Chunks(NamedTuple):
     """How a sequence is cut: `num` chunks of `size` steps, of which the last may end in zeros."""
 
     batch: int
@@ -199,7 +199,7 @@ class _Chunks(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, x: Tensor, chunk_size: int) -> "_Chunks":
+    def of(cls, x: Tensor, chunk_size: int) -> "Chunks":
         batch, time, heads, _ = x.shape
         num = -(-time // chunk_size)
         return cls(batch, time, heads, num, -(-time // num))
@@ -232,7 +232,7 @@ class _Gates(NamedTuple):
     total: Tensor
 
 
-def _gates(log_decay: Tensor | None, like: Tensor, chunks: _Chunks) -> _Gates:
+def _gates(log_decay: Tensor | None, like: Tensor, chunks: Chunks) -> _Gates:
     if log_decay is None:
         one = like.new_ones(1, 1, 1)
         pair = like.new_ones(chunks.size, chunks.size).tril()
@@ -257,7 +257,7 @@ def _scan(
     inverse: Tensor,
     total: Tensor,
     state: Tensor | None,
-    chunks: _Chunks,
+    chunks: Chunks,
 ) -> tuple[Tensor, Tensor]:
     """Errors of every position, and the states before every chunk and after the last."""
     errors = torch.empty_like(v)
@@ -279,7 +279,7 @@ def _scan_back(
     w_out: Tensor,
     inverse: Tensor,
     total: Tensor,
-    chunks: _Chunks,
+    chunks: Chunks,
 ) -> None:
     """Completes `d_errors` and `d_states`, which hold what outputs and final state contribute; fills `d_v`."""
     d_s = d_states.unbind()

@@ -9,7 +9,6 @@
 Each W is its own columns of one matrix, `in_proj`, in the order q, k, v, output gate, beta, decay.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.delta_heads import (
+    convolved_heads,
+    convolved_heads_flops,
+    initial_conv,
+    value_width,
+)
 from hybrids.ops.delta_rule import delta_rule
 from hybrids.ops.heads import split_heads
-from hybrids.ops.short_conv import short_conv
+from hybrids.ops.precision import at_least_float32
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
@@ -61,7 +66,7 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
         super().__init__(d_model)
         self.d_key = split_heads(d_model, num_heads, head_dim)
-        self.d_value = _value_width(self.d_key, expand_v)
+        self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
@@ -71,7 +76,7 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         d_gate = num_heads * self.d_value if use_output_gate else 0
         self.widths = (self.d_conv, d_gate, num_heads, num_heads)
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
-        self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
+        self.conv_weight = nn.Parameter(initial_conv(self.d_conv, conv_size))
         self.A_log = undecayed(nn.Parameter(torch.empty(num_heads).uniform_(1e-4, 16).log()))
         self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(num_heads)))
         self.norm_weight = nn.Parameter(torch.ones(self.d_value))
@@ -82,10 +87,9 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
     ) -> tuple[Float[Tensor, "B T D"], GatedDeltaNetState]:
         tail, matrix = (None, None) if state is None else state
         qkv, gate, b, a = self.in_proj(x).split(self.widths, dim=-1)
-        qkv, tail = short_conv(qkv, self.conv_weight, state=tail, activation="silu")
-        q, k, v = self._heads(qkv)
+        q, k, v, tail = convolved_heads(qkv, self.conv_weight, tail, num_heads=self.num_heads, d_key=self.d_key)
         beta, log_decay = self._gates(b, a)
-        o, matrix = delta_rule(_unit(q), _unit(k), v, beta, log_decay, matrix, chunk_size=self.chunk_size)
+        o, matrix = delta_rule(q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size)
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5) * self.norm_weight).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(gate)
@@ -104,35 +108,13 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
     def step_flops(self, context: int) -> int:
         d_out = self.num_heads * self.d_value
         projections = 2 * self.d_model * (sum(self.widths) + d_out)
-        conv = (2 * self.conv_size + 1) * self.d_conv
-        units = 2 * self.num_heads * (3 * self.d_key + 2)
+        heads = convolved_heads_flops(self.num_heads, self.d_key, self.d_value, self.conv_size)
         gates = 6 * self.num_heads
         matrices = self.num_heads * (2 * self.d_key + 7 * self.d_key * self.d_value + 2 * self.d_value)
         norm = 4 * d_out + (2 * d_out if self.use_output_gate else 0)
-        return projections + conv + units + gates + matrices + norm
-
-    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        d_keys = self.num_heads * self.d_key
-        q, k, v = _at_least_float32(qkv).split((d_keys, d_keys, self.num_heads * self.d_value), dim=-1)
-        q, k, v = (x.unflatten(-1, (self.num_heads, -1)) for x in (q, k, v))
-        return q, k, v
+        return projections + heads + gates + matrices + norm
 
     def _gates(self, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        beta, a = _at_least_float32(b).sigmoid(), _at_least_float32(a)
-        log_decay = -_at_least_float32(self.A_log).exp() * F.softplus(a + self.dt_bias)
+        beta, a = at_least_float32(b).sigmoid(), at_least_float32(a)
+        log_decay = -at_least_float32(self.A_log).exp() * F.softplus(a + self.dt_bias)
         return (2 * beta if self.allow_negative_eigenvalues else beta), log_decay
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Lengths and decays in bf16 would be wrong by more than the projections they come from."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
-
-
-def _value_width(d_key: int, expand_v: float) -> int:
-    if expand_v <= 0 or not math.isclose(d_key * expand_v, round(d_key * expand_v)):
-        raise ValueError(f"expand_v={expand_v} times head_dim={d_key} must be a whole number of at least 1")
-    return round(d_key * expand_v)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.precision import at_least_float32
 from hybrids.ops.selective_scan import selective_scan
 from hybrids.ops.short_conv import short_conv
 from hybrids.ops.steps import draw_dt_bias
@@ -70,8 +71,8 @@ class Mamba(Mixer[MambaState]):
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u, tail = short_conv(u, self.conv_weight, self.conv_bias, tail, activation="silu")
         dt, B, C = self.x_proj(u).split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        dt = F.softplus(_at_least_float32(F.linear(dt, self.dt_weight)) + _at_least_float32(self.dt_bias))
-        A = -_at_least_float32(self.A_log).exp()
+        dt = F.softplus(at_least_float32(F.linear(dt, self.dt_weight)) + at_least_float32(self.dt_bias))
+        A = -at_least_float32(self.A_log).exp()
         y, ssm = selective_scan(u, dt, A, B, C, self.D, ssm, backend=self.backend)
         return self.out_proj(y * F.silu(z)), MambaState(tail, ssm)
 
@@ -89,8 +90,3 @@ class Mamba(Mixer[MambaState]):
         conv, steps = 2 * self.conv_size + 2, 3
         scan = 9 * self.d_state + 3  # two of the nine make A
         return self.d_inner * (inputs + conv + steps + scan + 2 + 2 * self.d_model)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Steps and decays in bf16 would be wrong by more than the projections they come from."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

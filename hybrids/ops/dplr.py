@@ -1,0 +1,147 @@
+"""The generalised delta rule: the state decays by key feature, and what a step removes is its own choice.
+
+    S_t = diag(exp(log_decay_t)) S_{t-1} + k_t v_t^T + b_t (a_t^T S_{t-1})        diagonal plus rank one
+    o_t = scale * S_t^T q_t
+
+RWKV-7 takes a = -(unit key), b = -a * (learning rate). With b = k a step writes k_t (v_t + S_{t-1}^T a_t)^T, one
+vector where two are written otherwise; the delta rule with a gate per key feature is of this kind.
+
+Source: arXiv:2503.14456, section 4 (RWKV-7); arXiv:2510.26692, eq. 1 (Kimi Delta Attention).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hybrids.ops.dplr_chunks import ChunkedDPLR
+
+
+def dplr(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B T H K"],
+    v: Float[Tensor, "B T H V"],
+    a: Float[Tensor, "B T H K"],
+    b: Float[Tensor, "B T H K"] | None,
+    log_decay: Float[Tensor, "B T H K"],
+    state: Float[Tensor, "B H K V"] | None = None,
+    *,
+    chunk_size: int = 16,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
+    """Outputs and final state, computed in chunks of at most `chunk_size` steps (a power of two); any T >= 1.
+
+    `b=None` means b = k. `log_decay` is a natural logarithm, at most 0, and may be -inf. `state=None` is a zero
+    state; `scale` defaults to K^-0.5. Computes in float32 (float64 when an input is float64), also under autocast;
+    outputs have the dtype of `v`, the state that of the computation. Differentiable once. Raises ValueError for
+    shapes that do not belong together.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+    if q.shape[1] == 1:
+        return dplr_recurrent(q, k, v, a, b, log_decay, state, scale=scale)
+    with torch.autocast(q.device.type, enabled=False):
+        x = _prepare(q, k, v, a, b, log_decay, state)
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        o, new_state = ChunkedDPLR.apply(*x, scale, chunk_size)
+    return o.to(v.dtype), new_state
+
+
+def dplr_recurrent(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B T H K"],
+    v: Float[Tensor, "B T H V"],
+    a: Float[Tensor, "B T H K"],
+    b: Float[Tensor, "B T H K"] | None,
+    log_decay: Float[Tensor, "B T H K"],
+    state: Float[Tensor, "B H K V"] | None = None,
+    *,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
+    """The same as `dplr`, one step at a time: the reference, and the decode step."""
+    with torch.autocast(q.device.type, enabled=False):
+        x = _prepare(q, k, v, a, b, log_decay, state)
+        s, decay, outputs = x.state, x.log_decay.exp(), []
+        if s is None:
+            s = x.v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
+        for t in range(q.shape[1]):
+            seen = (x.a[:, t].unsqueeze(-2) @ s).squeeze(-2)
+            s = s * decay[:, t].unsqueeze(-1)
+            if x.b is None:
+                s = s + _outer(x.k[:, t], x.v[:, t] + seen)
+            else:
+                s = s + _outer(x.k[:, t], x.v[:, t]) + _outer(x.b[:, t], seen)
+            outputs.append((x.q[:, t].unsqueeze(-2) @ s).squeeze(-2))
+        o = torch.stack(outputs, dim=1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return o.to(v.dtype), s
+
+
+def per_key_delta_rule(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B T H K"],
+    v: Float[Tensor, "B T H V"],
+    beta: Float[Tensor, "B T H"],
+    log_decay: Float[Tensor, "B T H K"],
+    state: Float[Tensor, "B H K V"] | None = None,
+    *,
+    chunk_size: int = 16,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
+    """S_t = (I - beta_t k_t k_t^T) diag(exp(log_decay_t)) S_{t-1} + beta_t k_t v_t^T, and the outputs of `dplr`.
+
+    `delta_rule` with one gate per key feature: keys are used as given, so normalise them first. All else is as in
+    `dplr`. Source: arXiv:2510.26692, eq. 1.
+    """
+    if beta.shape != k.shape[:-1]:
+        raise ValueError(f"beta has shape {tuple(beta.shape)}; {tuple(k.shape[:-1])} is needed")
+    if log_decay.shape != k.shape:
+        raise ValueError(f"log_decay has shape {tuple(log_decay.shape)}; {tuple(k.shape)} is needed")
+    with torch.autocast(q.device.type, enabled=False):
+        dtype = _computed_in(q, k, v, beta, log_decay, state)
+        k, log_decay = k.to(dtype), log_decay.to(dtype)
+        written, removed = k * beta.unsqueeze(-1), k * -log_decay.exp()
+    return dplr(q, written, v, removed, None, log_decay, state, chunk_size=chunk_size, scale=scale)
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    return x.unsqueeze(-1) * y.unsqueeze(-2)
+
+
+class _Inputs(NamedTuple):
+    """Inputs at the dtype of the computation."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    a: Tensor
+    b: Tensor | None
+    log_decay: Tensor
+    state: Tensor | None
+
+
+def _prepare(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor | None, log_decay: Tensor, state: Tensor | None
+) -> _Inputs:
+    inputs = _Inputs(q, k, v, a, b, log_decay, state)
+    _check_shapes(inputs)
+    dtype = _computed_in(*inputs)
+    b, state = (None if x is None else x.to(dtype) for x in (b, state))
+    q, k, v, a, log_decay = (x.to(dtype) for x in (q, k, v, a, log_decay))
+    return _Inputs(q, k, v, a, b, log_decay, state)
+
+
+def _computed_in(*inputs: Tensor | None) -> torch.dtype:
+    is_double = any(x is not None and x.dtype == torch.float64 for x in inputs)
+    return torch.float64 if is_double else torch.float32
+
+
+def _check_shapes(inputs: _Inputs) -> None:
+    batch, time, heads, d_key = inputs.q.shape
+    each, d_value = (batch, time, heads), inputs.v.shape[-1]
+    needed = dict.fromkeys(("k", "a", "b", "log_decay"), (*each, d_key))
+    needed |= {"v": (*each, d_value), "state": (batch, heads, d_key, d_value)}
+    for name, shape in needed.items():
+        x = getattr(inputs, name)
+        if x is not None and x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed")

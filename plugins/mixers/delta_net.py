@@ -1,0 +1,111 @@
+"""DeltaNet.
+
+    q, k, v = silu(conv(x W))                      causal, one filter per feature; then q and k get unit length
+    beta = sigmoid(x W)                            how much of the old value is replaced
+    S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T
+    y_t = RMSNorm(K^-0.5 S_t^T q_t) Wo             with an output gate: (RMSNorm(...) * silu(x_t W)) Wo
+
+Each W is its own columns of one matrix, `in_proj`, in the order q, k, v, output gate, beta.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybrids.mixer import Mixer
+from hybrids.ops.delta_heads import (
+    convolved_heads,
+    convolved_heads_flops,
+    initial_conv,
+    value_width,
+)
+from hybrids.ops.delta_rule import delta_rule
+from hybrids.ops.heads import split_heads
+from hybrids.ops.precision import at_least_float32
+from hybrids.ops.rms_norm import RMSNorm
+from hybrids.registry import register
+
+
+class DeltaNetState(NamedTuple):
+    """The inputs that the convolutions still need (of q, k and v side by side), and the matrices."""
+
+    tail: Float[Tensor, "B W-1 2*H*K+H*V"]
+    matrix: Float[Tensor, "B H K V"]
+
+
+@register("mixer", "delta_net", source="arXiv:2406.06484, section 2.2; arXiv:2102.11174")
+class DeltaNet(Mixer[DeltaNetState]):
+    """Linear attention that replaces what a key held before.
+
+    State: `matrix` [B, H, K, V], float32 whatever the activations; `tail` [B, conv_size - 1, 2 H K + H V] in the
+    dtype of the activations. It does not grow.
+    Cost: besides the projections O(T H (K V + chunk_size (K + V))) a sequence, O(H K V) a step.
+    Source: arXiv:2406.06484; structure and initialisation as in the authors' layer in flash-linear-attention, without
+    its other activations and norms of q and k.
+    Differs: two heads by default, as `gated_delta_net`, where the authors' layer has four.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        num_heads: int = 2,
+        head_dim: int | None = None,
+        expand_v: float = 1.0,
+        conv_size: int = 4,
+        use_output_gate: bool = False,
+        allow_negative_eigenvalues: bool = False,
+        chunk_size: int = 32,
+    ) -> None:
+        """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
+        beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
+        super().__init__(d_model)
+        self.d_key = split_heads(d_model, num_heads, head_dim)
+        self.d_value = value_width(self.d_key, expand_v)
+        for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        self.num_heads, self.conv_size, self.chunk_size = num_heads, conv_size, chunk_size
+        self.use_output_gate, self.allow_negative_eigenvalues = use_output_gate, allow_negative_eigenvalues
+        self.d_conv = num_heads * (2 * self.d_key + self.d_value)
+        self.widths = (self.d_conv, num_heads * self.d_value if use_output_gate else 0, num_heads)
+        self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
+        self.conv_weight = nn.Parameter(initial_conv(self.d_conv, conv_size))
+        self.norm = RMSNorm(self.d_value)
+        self.out_proj = nn.Linear(num_heads * self.d_value, d_model, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], state: DeltaNetState | None = None
+    ) -> tuple[Float[Tensor, "B T D"], DeltaNetState]:
+        tail, matrix = (None, None) if state is None else state
+        qkv, gate, b = self.in_proj(x).split(self.widths, dim=-1)
+        q, k, v, tail = convolved_heads(qkv, self.conv_weight, tail, num_heads=self.num_heads, d_key=self.d_key)
+        beta = at_least_float32(b).sigmoid()
+        if self.allow_negative_eigenvalues:
+            beta = 2 * beta
+        o, matrix = delta_rule(q, k, v, beta, state=matrix, chunk_size=self.chunk_size)
+        o = self.norm(o).flatten(2)
+        if self.use_output_gate:
+            o = o * F.silu(at_least_float32(gate))
+        return self.out_proj(o.to(qkv.dtype)), DeltaNetState(tail, matrix)
+
+    def init_state(self, batch_size: int) -> DeltaNetState:
+        weight = self.in_proj.weight
+        tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_conv)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
+        return DeltaNetState(tail, matrix)
+
+    def state_elements(self, context: int) -> int:
+        return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+
+    def step_flops(self, context: int) -> int:
+        d_out = self.num_heads * self.d_value
+        projections = 2 * self.d_model * (sum(self.widths) + d_out)
+        heads = convolved_heads_flops(self.num_heads, self.d_key, self.d_value, self.conv_size)
+        matrices = self.num_heads * (self.d_key + 6 * self.d_key * self.d_value + 2 * self.d_value + 1)
+        norm = 3 * d_out + 4 * self.num_heads + (2 * d_out if self.use_output_gate else 0)
+        return projections + heads + matrices + norm
