@@ -1,0 +1,180 @@
+"""A backend is chosen for a reason, refused with a reason and a command, and never left in silence."""
+
+import importlib
+import sys
+import types
+import warnings
+
+import pytest
+import torch
+
+from hybrids.ops import backend, kernels
+from hybrids.ops.backend import Demand, Obstacle, obstacles, resolve, resolve_all
+
+DELTA = Demand(op="delta_rule", d_key=64, d_value=64, gate="scalar")
+CONV = Demand(op="short_conv", d_conv=64, conv_size=4)
+BF16 = torch.bfloat16
+
+
+@pytest.fixture
+def whole_machine(monkeypatch):
+    """A machine that lacks nothing."""
+    monkeypatch.setattr(backend, "missing", lambda op, name: ())
+
+
+@pytest.fixture(autouse=True)
+def forgotten_warnings():
+    backend._warned.clear()
+    backend.missing.cache_clear()
+    yield
+    backend.missing.cache_clear()
+
+
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_a_cpu_takes_torch_and_says_why_without_a_warning(monkeypatch):
+    no_gpu(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choice = resolve(DELTA, device="cpu")
+    assert choice.backend == "torch"
+    assert "no working GPU" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("demand", "expected"),
+    [
+        (DELTA, "fla"),
+        (CONV, "mamba_ssm"),
+        (Demand(op="selective_scan", d_state=16), "mamba_ssm"),
+        (Demand(op="mamba2_scan", d_state=64, d_value=64), "mamba_ssm"),
+        (Demand(op="linear_attention", d_key=16, d_value=256), "fla"),
+    ],
+)
+def test_auto_takes_the_fastest_that_can_run(whole_machine, demand, expected):
+    assert resolve(demand, device="cuda", dtype=BF16).backend == expected
+
+
+@pytest.mark.parametrize(
+    ("demand", "dtype", "cause"),
+    [
+        (Demand(op="delta_rule", d_key=8, d_value=64, gate="scalar"), BF16, "d_key=8 is outside 16 to 256"),
+        (Demand(op="linear_attention", d_key=64, d_value=512), BF16, "d_value=512 is outside 16 to 256"),
+        (Demand(op="mamba2_scan", d_state=8, d_value=64), BF16, "d_state=8 is outside 16 to 256"),
+        (Demand(op="selective_scan", d_state=300), BF16, "d_state=300 is above 256"),
+        (Demand(op="short_conv", d_conv=64, conv_size=5), BF16, "conv_size=5 is outside 2 to 4"),
+        (Demand(op="short_conv", d_conv=20, conv_size=4), BF16, "20 features"),
+        (Demand(op="delta_rule", d_key=64, d_value=64), torch.float32, "refuses float32"),
+        (DELTA, torch.float32, "float32 as TF32"),
+        (DELTA, torch.float64, "torch.float64"),
+        (CONV, torch.float64, "torch.float64"),
+    ],
+)
+def test_auto_warns_once_on_a_gpu_when_it_falls_to_torch(whole_machine, demand, dtype, cause):
+    with pytest.warns(UserWarning, match=cause):
+        assert resolve(demand, device="cuda", dtype=dtype).backend == "torch"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cause in resolve(demand, device="cuda", dtype=dtype).reason
+
+
+def test_float32_takes_a_kernel_where_tf32_is_allowed(whole_machine):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert resolve(DELTA, device="cuda").backend == "fla"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_kernels_without_tensor_cores_keep_float32(whole_machine):
+    assert resolve(CONV, device="cuda").backend == "mamba_ssm"
+    assert resolve(Demand(op="selective_scan", d_state=16), device="cuda").backend == "mamba_ssm"
+
+
+def test_an_explicit_backend_that_cannot_run_is_an_error_with_the_command(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend, "is_installed", lambda module: module == "triton")
+    with pytest.raises(
+        ValueError, match=r"fla cannot run delta_rule: fla is not installed \(pip install .flash-linear"
+    ):
+        resolve(DELTA, "fla", device="cuda", dtype=BF16)
+    with pytest.raises(ValueError, match=r"selective_scan_cuda is not installed \(MAMBA_KEEP_CUDA_BUILD=TRUE"):
+        resolve(Demand(op="selective_scan", d_state=16), "mamba_ssm", device="cuda", dtype=BF16)
+
+
+@pytest.mark.parametrize("demand", [DELTA, CONV])
+def test_torch_is_always_allowed(demand):
+    assert resolve(demand, "torch", device="cuda").backend == "torch"
+
+
+def test_unknown_names_are_answered_with_what_is_allowed():
+    with pytest.raises(ValueError, match=r"backend='flaa' is unknown; did you mean 'fla'\?"):
+        resolve(DELTA, "flaa", device="cpu")
+    with pytest.raises(ValueError, match=r"short_conv has no such backend; .*allowed: mamba_ssm, torch"):
+        resolve(CONV, "fla", device="cpu")
+    with pytest.raises(ValueError, match=r"unknown op 'delta'"):
+        Demand(op="delta")
+    with pytest.raises(ValueError, match=r"unknown gate 'keys'; did you mean 'key'"):
+        Demand(op="delta_rule", gate="keys")
+
+
+def test_a_mixer_gets_the_backend_where_its_ops_have_it(whole_machine):
+    choices = resolve_all([DELTA, CONV], "fla", device="cuda", dtype=BF16)
+    assert {op: choice.backend for op, choice in choices.items()} == {"delta_rule": "fla", "short_conv": "mamba_ssm"}
+    torch_only = resolve_all([DELTA, CONV], "torch", device="cuda", dtype=BF16)
+    assert {choice.backend for choice in torch_only.values()} == {"torch"}
+    with pytest.raises(ValueError, match=r"backend=fla: this mixer uses short_conv; .*allowed: auto, mamba_ssm, torch"):
+        resolve_all([CONV], "fla", device="cuda", dtype=BF16)
+    with pytest.raises(ValueError, match="backend='flap' is unknown"):
+        resolve_all([DELTA], "flap", device="cuda", dtype=BF16)
+
+
+def test_a_package_is_not_imported_where_no_gpu_works(monkeypatch):
+    no_gpu(monkeypatch)
+    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    found = backend.missing("delta_rule", "fla")
+    assert [o.reason.partition(":")[0] for o in found] == ["no working GPU"]
+
+
+def test_a_driver_that_does_not_work_is_reported_in_its_own_words(monkeypatch):
+    class Active:
+        def get_current_target(self):
+            raise RuntimeError("0 active drivers ([]). There should only be one.")
+
+    driver = types.SimpleNamespace(active=Active())
+    triton = types.SimpleNamespace(runtime=types.SimpleNamespace(driver=driver))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setitem(sys.modules, "triton", triton)
+    monkeypatch.setitem(sys.modules, "fla", types.ModuleType("fla"))
+    (found,) = backend.missing("delta_rule", "fla")
+    assert "0 active drivers" in found.reason
+
+
+def test_a_package_built_for_another_torch_is_to_be_built_again(monkeypatch):
+    def fail(name):
+        raise ImportError("undefined symbol: _ZN3c104cuda9SetDeviceEab")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(importlib, "import_module", fail)
+    (found,) = backend.missing("short_conv", "mamba_ssm")
+    assert "undefined symbol" in found.reason
+    assert found.command.startswith("pip uninstall -y causal-conv1d && CAUSAL_CONV1D_FORCE_BUILD=TRUE")
+
+
+def test_every_kernel_has_its_packages_its_limits_and_its_function():
+    pairs = {(op, name) for op, names in backend.OPS.items() for name in names if name != "torch"}
+    assert pairs == set(backend.PACKAGES) == set(backend._LIMITS)
+    assert all(callable(getattr(kernels, op)) for op in backend.OPS)
+    assert all(names[-1] == "torch" for names in backend.OPS.values())
+
+
+def test_tensors_on_a_cpu_are_an_obstacle_also_beside_a_gpu(whole_machine, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = obstacles(DELTA, "fla", torch.device("cpu"), BF16)
+    assert found == [Obstacle("the tensors are on cpu, the kernels run on a GPU", "trainer=gpu")]
