@@ -1,6 +1,7 @@
 """The command `hybrids`, and what train.py and eval.py run."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,17 +10,21 @@ from functools import wraps
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hybrids import notation, registry
+from hybrids.backbone import Backbone
 from hybrids.checks import run_checks
 from hybrids.config import EvalConfig, build_run, open_run, spell_overrides, store_schemas
+from hybrids.doctor import examine
 from hybrids.evaluate import evaluate_grid, write_grid
 from hybrids.explain import USER_ERRORS, explain
 from hybrids.logs import silence_foreign_messages
 from hybrids.pattern import Pattern
+from hybrids.report import state
 from hybrids.report.heatmap import draw_heatmap
 from hybrids.report.tables import print_result, print_rows
 from hybrids.sweep import RememberSweep, run_cell, summarise
@@ -112,6 +117,34 @@ def run_eval() -> int:
     return _run_program(_eval, "eval")
 
 
+def run_state() -> int:
+    """`hybrids state`: what every layer of a stack carries and costs. Takes Hydra's arguments and context=<n>."""
+    return _run_program(_show_state, "state")
+
+
+def _show_state() -> None:
+    given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
+    overrides = [argument for argument in sys.argv[1:] if argument not in given]
+    context = _read_context(given)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
+        run = build_run(hydra.compose("train", overrides))
+    parts = state.measure_parts(Backbone(run.model.d_model, run.pattern, run.letters), context)
+    title = (
+        f"pattern={run.pattern.compact()} context={context} model.d_model={run.model.d_model}, one sequence, backbone"
+    )
+    print_rows(title, state.COLUMNS, state.table_rows(parts))
+    for note in state.notes(parts):
+        print(note)
+
+
+def _read_context(given: list[str]) -> int:
+    text = given[-1].removeprefix("context=") if given else "1024"
+    if not text.isdecimal():
+        raise ValueError(f"context={text} is not a number of tokens; allowed: 0 or more")
+    return int(text)
+
+
 def _run_program(program: Callable[[], None], name: str) -> int:
     """Run a Hydra program; what its user can mend is one line on stderr and exit code 1, the rest a traceback."""
     silence_foreign_messages()
@@ -156,6 +189,26 @@ def _show_plugins(args: argparse.Namespace) -> int:
     return 1 if registry.failures() else 0
 
 
+def _show_doctor(args: argparse.Namespace) -> int:
+    store_schemas()  # finds the plugins whose settings no configuration can hold
+    report = examine()
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 1 if report["failed_plugins"] else 0
+    versions = [[name, found or "not installed"] for name, found in report["versions"].items()]
+    print_rows("versions", ["", "version"], versions)
+    print_rows("devices", ["device"], [[device] for device in report["devices"]])
+    columns = ["op", "backend", "usable", "why", "what would make it so"]
+    rows = [
+        [row["op"], row["backend"], "yes" if row["usable"] else "no", row["why"], "; ".join(row["commands"])]
+        for row in report["backends"]
+    ]
+    print_rows("backends", columns, rows)
+    for failure in report["failed_plugins"]:
+        print(f"plugin cannot be used: {failure}", file=sys.stderr)
+    return 1 if report["failed_plugins"] else 0
+
+
 def _show_pattern(args: argparse.Namespace) -> int:
     if args.source:
         converted = notation.parse_notation(args.source, args.pattern)
@@ -181,8 +234,8 @@ def _check_plugin(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """The console command; train and eval take Hydra's arguments."""
-    programs = {"train": run_train, "eval": run_eval}
+    """The console command; train, eval and state take Hydra's arguments."""
+    programs = {"train": run_train, "eval": run_eval, "state": run_state}
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in programs:
         return programs[command]()
@@ -198,6 +251,8 @@ def main() -> int:
 _COMMANDS = {
     "train": "train a run: hybrids train arch=hybrid pattern=LLLA (Hydra arguments; -m sweeps)",
     "eval": "evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)",
+    "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
+    "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",
     "check": "run the conformance checks on a plugin",
@@ -210,6 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command")
     add = {name: commands.add_parser(name, help=text, description=text) for name, text in _COMMANDS.items()}
     add["plugins"].set_defaults(run=_show_plugins)
+    add["doctor"].add_argument("--json", action="store_true", help="the same as JSON")
+    add["doctor"].set_defaults(run=_show_doctor)
     patterns = add["patterns"]
     patterns.add_argument("pattern", help="such as LLLAx2; with --from, the text in that notation")
     patterns.add_argument(

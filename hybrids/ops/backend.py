@@ -39,8 +39,7 @@ OPS: dict[str, tuple[str, ...]] = {
 
 BACKENDS = ("auto", "torch", "fla", "mamba_ssm")
 
-GATES = ("none", "scalar", "key")
-"""Decay of a state: none, one number for each head, or one for each key dimension."""
+GATES = ("none", "scalar", "key")  # decays of a state: none, one for each head, one for each key dimension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +173,7 @@ class Package:
 
 _FLA = Package("fla", FLA_COMMAND)
 _MAMBA = Package("mamba_ssm", "pip install mamba-ssm --no-build-isolation")
+_MAMBA_BUILT = Package("mamba_ssm", MAMBA_COMMAND)
 _SCAN = Package("selective_scan_cuda", MAMBA_COMMAND, needs_triton=False)
 _CONV = Package("causal_conv1d", CONV_COMMAND, needs_triton=False)
 
@@ -181,7 +181,7 @@ PACKAGES: dict[tuple[str, str], tuple[Package, ...]] = {
     ("linear_attention", "fla"): (_FLA,),
     ("delta_rule", "fla"): (_FLA,),
     ("mamba2_scan", "mamba_ssm"): (_MAMBA,),
-    ("selective_scan", "mamba_ssm"): (_MAMBA, _SCAN),
+    ("selective_scan", "mamba_ssm"): (_MAMBA_BUILT, _SCAN),
     ("short_conv", "mamba_ssm"): (_CONV,),
 }
 """What the kernels of an op are imported from."""

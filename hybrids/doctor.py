@@ -1,0 +1,94 @@
+"""What runs on this machine: versions, devices, every backend of every op, and plugins that failed.
+
+report = examine()
+json.dumps(report)
+"""
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypedDict
+
+import torch
+
+from hybrids import registry
+from hybrids.ops.backend import OPS, missing
+
+DISTRIBUTIONS = ("hybrids", "torch", "triton", "flash-linear-attention", "mamba-ssm", "causal-conv1d")
+
+NOTES = {
+    ("linear_attention", "fla"): "widths 16 to 256; float32 only as TF32",
+    ("delta_rule", "fla"): "widths 16 to 256; float32 only as TF32, and not without a gate",
+    ("mamba2_scan", "mamba_ssm"): "d_state and head_dim 16 to 256; float32 only as TF32",
+    ("selective_scan", "mamba_ssm"): "d_state up to 256; from the start of a sequence",
+    ("short_conv", "mamba_ssm"): "conv_size 2 to 4, features a multiple of 8",
+}
+"""What a kernel asks of a call, where the machine has everything."""
+
+
+class Backend(TypedDict):
+    """One backend of one op on this machine."""
+
+    op: str
+    backend: str
+    usable: bool
+    why: str
+    commands: list[str]
+
+
+class Report(TypedDict):
+    """What `hybrids doctor --json` prints."""
+
+    versions: dict[str, str | None]
+    devices: list[str]
+    backends: list[Backend]
+    failed_plugins: list[str]
+
+
+def examine() -> Report:
+    """Look at this machine; imports kernel packages only where a GPU works."""
+    return Report(
+        versions=_versions(),
+        devices=_devices(),
+        backends=[_examine(op, backend) for op, backends in OPS.items() for backend in backends],
+        failed_plugins=[str(failure) for failure in registry.failures()],
+    )
+
+
+def _examine(op: str, backend: str) -> Backend:
+    found = missing(op, backend)
+    note = "always" if backend == "torch" else NOTES[op, backend]
+    why = "; ".join(obstacle.reason for obstacle in found) or note
+    commands = list(dict.fromkeys(obstacle.command for obstacle in found if obstacle.command))
+    return Backend(op=op, backend=backend, usable=not found, why=why, commands=commands)
+
+
+def _versions() -> dict[str, str | None]:
+    found = {name: _installed(name) for name in DISTRIBUTIONS}
+    found["torch"] = torch.__version__  # with its local part, which says what it was built for
+    return {"python": platform.python_version(), **found, "cuda of torch": torch.version.cuda, "nvcc": _nvcc()}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _nvcc() -> str | None:
+    """Release of the CUDA compiler, which builds from source need at torch's major version."""
+    path = shutil.which("nvcc")
+    if path is None:
+        return None
+    text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return text.partition("release ")[2].partition(",")[0] or path
+
+
+def _devices() -> list[str]:
+    names = [f"cpu: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"]
+    for i in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(i)
+        names.append(f"cuda:{i}: {torch.cuda.get_device_name(i)}, compute capability {major}.{minor}")
+    return names
