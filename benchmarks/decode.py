@@ -1,13 +1,13 @@
 """One decode step: its cost against the tokens seen, and a cache against running the prefix again.
 
-    python benchmarks/decode.py [--d-model 256] [--contexts 64 256 1024 4096] [--patterns LL GG SS GGGA AA] [--threads 1]
+    python benchmarks/decode.py [--d-model 256] [--contexts 64 256 1024 4096] [--patterns LL GG SS GGGA AA]
 
 First table: milliseconds of one step of the backbone for one sequence after n tokens, and the slope of log time against
 log n, from the first context to the last: 0 is flat, 1 is in proportion. Beside it the same slope for the operations
 counted, which no machine disturbs. All contexts are timed in turns; times are medians.
 Second table: tokens per second of `generate` against running the whole prefix again for each token, from prompts of
-512 tokens, one and several at once; in turns, too. With one thread CPU time is taken, which others on the machine disturb
-least; with more, the time on the clock.
+512 tokens, one and several at once; in turns, too. With one thread CPU time is taken, which others on the machine
+disturb least; with more, the time on the clock.
 Letters: A attention, S a sliding window of 64, L linear attention, G gated delta rule.
 """
 
