@@ -123,6 +123,9 @@ def run_state() -> int:
 
 
 def _show_state() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{_COMMANDS['state']}\nSettings are those of a run: hybrids train --help")
+        return
     given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
     overrides = [argument for argument in sys.argv[1:] if argument not in given]
     context = _read_context(given)

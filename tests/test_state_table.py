@@ -108,6 +108,12 @@ def test_the_command_composes_like_a_run(monkeypatch, capsys):
     assert "linear_attention" in shown.out and "gated_delta_net" not in shown.out
 
 
+def test_help_says_how(monkeypatch, capsys):
+    code, shown = run_state(monkeypatch, capsys, "--help")
+    assert code == 0
+    assert "hybrids state pattern=LLLA context=1024" in shown.out
+
+
 def test_the_default_context_is_1024(monkeypatch, capsys):
     _, shown = run_state(monkeypatch, capsys, "pattern=A", "model.d_model=8")
     assert "context=1024" in shown.out
