@@ -74,7 +74,9 @@ def test_ragged_prompts_give_what_rerunning_each_prefix_gives(stack, dtype):
         torch.testing.assert_close(logits, seen, rtol=0, atol=scale * (3e-6 if dtype == torch.float32 else 1e-14))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.5, seed=3), Sampling(temperature=2, top_k=3)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=1.5, seed=3), Sampling(temperature=2.0, top_k=3)]
+)
 @pytest.mark.parametrize("stack", ["hybrid", "two streams"])
 def test_a_row_does_not_depend_on_its_batch(stack, sampling):
     model = make_model(STACKS[stack])
@@ -88,7 +90,7 @@ def test_a_row_does_not_depend_on_its_batch(stack, sampling):
 def test_rows_are_sampled_independently_and_repeatably():
     model = make_model("LA")
     runs = [
-        generate(model, [[1, 2]] * 4, max_new_tokens=20, sampling=Sampling(temperature=3, seed=seed)).tokens
+        generate(model, [[1, 2]] * 4, max_new_tokens=20, sampling=Sampling(temperature=3.0, seed=seed)).tokens
         for seed in (0, 0, 1)
     ]
     assert runs[0] == runs[1]
