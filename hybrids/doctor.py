@@ -22,6 +22,7 @@ NOTES = {
     ("delta_rule", "fla"): "widths 16 to 256; float32 only as TF32, and not without a gate",
     ("mamba2_scan", "mamba_ssm"): "d_state and head_dim 16 to 256; float32 only as TF32",
     ("selective_scan", "mamba_ssm"): "d_state up to 256; from the start of a sequence",
+    ("selective_scan", "cpp"): "on a CPU",
     ("short_conv", "mamba_ssm"): "conv_size 2 to 4, features a multiple of 8",
 }
 """What a kernel asks of a call, where the machine has everything."""
@@ -47,7 +48,7 @@ class Report(TypedDict):
 
 
 def examine() -> Report:
-    """Look at this machine; imports kernel packages only where a GPU works."""
+    """Look at this machine; imports kernel packages only where a GPU works, and builds the CPU kernel once."""
     return Report(
         versions=_versions(),
         devices=_devices(),

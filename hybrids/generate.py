@@ -34,8 +34,6 @@ TIE = 2.0**-16
 _STREAM = -1
 """Stream of the random numbers; those of a task's splits are 0 and up."""
 
-_IDLE_TOKEN = 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -55,10 +53,7 @@ class Sampling:
             raise ValueError(f"top_k={self.top_k} must be at least 1, or None for all tokens")
 
     def choose(self, logits: Float[Tensor, "B V"], index: Int[Tensor, " B"], position: int) -> Int[Tensor, " B"]:
-        """The token of each row after `position` others; `index` names the random numbers of a row.
-
-        Never waits for the device.
-        """
+        """The token of each row after `position` others, without waiting; `index` names a row's random numbers."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.temperature == 0:
             return _first_best(logits, _margin(logits))
@@ -182,7 +177,7 @@ class _Growth:
 
     def _next(self) -> tuple[_Turn, int | None]:
         if self.is_done:
-            return _Turn.IDLE, _IDLE_TOKEN
+            return _Turn.IDLE, 0
         if self.rest_of_prompt:
             return _Turn.PROMPT, self.rest_of_prompt.popleft()
         if self.queue:

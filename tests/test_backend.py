@@ -177,4 +177,19 @@ def test_every_kernel_has_its_packages_its_limits_and_its_function():
 def test_tensors_on_a_cpu_are_an_obstacle_also_beside_a_gpu(whole_machine, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = obstacles(DELTA, "fla", torch.device("cpu"), BF16)
-    assert found == [Obstacle("the tensors are on cpu, the kernels run on a GPU", "trainer=gpu")]
+    assert found == [Obstacle("the tensors are on cpu, the kernel runs on cuda", "trainer=gpu")]
+
+
+def test_the_kernel_for_a_cpu_is_taken_there_and_only_there(whole_machine, monkeypatch):
+    scan = Demand(op="selective_scan", d_state=16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve(scan, device="cpu").backend == "cpp"
+    with pytest.raises(ValueError, match="cpp cannot run selective_scan: the tensors are on cuda"):
+        resolve(scan, "cpp", device="cuda")
+
+
+def test_without_a_compiler_the_kernel_for_a_cpu_says_so(monkeypatch):
+    no_gpu(monkeypatch)
+    monkeypatch.setattr(backend.selective_scan_cpu, "why_not", lambda: "g++ was not found")
+    with pytest.raises(ValueError, match=r"cannot be built: g\+\+ was not found \(apt-get install g\+\+\)"):
+        resolve(Demand(op="selective_scan", d_state=16), "cpp", device="cpu")

@@ -1,9 +1,9 @@
 """Which backend an op runs on, and why.
 
-A backend is `torch` (always there), `fla` (flash-linear-attention's Triton kernels) or `mamba_ssm` (its kernels and
-those of causal_conv1d). `OPS` lists what each op has, fastest first. Whether one can run has two halves: what the
-machine lacks (`missing`), and what the kernel cannot do with this call (`Demand`: widths, dtype). Either is an
-`Obstacle`: a reason, and the command that removes it.
+A backend is `torch` (always there), `cpp` (our own kernel for a CPU), `fla` (flash-linear-attention's in Triton) or
+`mamba_ssm` (its kernels and causal_conv1d's). `OPS` lists what each op has, fastest first. What keeps one from running
+is what the machine lacks (`missing`) or what the kernel cannot do with this call (`Demand`: widths, dtype); either is
+an `Obstacle`: a reason, and the command that removes it.
 
 How a mixer uses this. A mixer whose ops have kernels takes the keyword `backend: str = "auto"` and says in `demands()`
 which ops it calls with which sizes. Once device and precision are known, whoever builds the model calls `resolve_all`
@@ -23,21 +23,22 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
+from hybrids.ops import selective_scan_cpu
 from hybrids.registry import suggest
 
 OPS: dict[str, tuple[str, ...]] = {
     "linear_attention": ("fla", "torch"),
     "delta_rule": ("fla", "torch"),
     "mamba2_scan": ("mamba_ssm", "torch"),
-    "selective_scan": ("mamba_ssm", "torch"),
+    "selective_scan": ("mamba_ssm", "cpp", "torch"),
     "short_conv": ("mamba_ssm", "torch"),
 }
-"""Backends of each op, fastest first."""
 
-BACKENDS = ("auto", "torch", "fla", "mamba_ssm")
+BACKENDS = ("auto", "torch", "cpp", "fla", "mamba_ssm")
 
 GATES = ("none", "scalar", "key")  # decays of a state: none, one for each head, one for each key dimension
 
@@ -72,8 +73,7 @@ class Obstacle:
         return f"{self.reason} ({self.command})" if self.command else self.reason
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The backend of one op, and why it is that one."""
 
     backend: str
@@ -113,11 +113,8 @@ def resolve_all(
         ops = ", ".join(demand.op for demand in demands) or "nothing with kernels"
         offered = sorted({backend for demand in demands for backend in OPS[demand.op]} | {"torch"})
         raise ValueError(f"backend={requested}: this mixer uses {ops}; {suggest(requested, ['auto', *offered])}")
-    choices = {}
-    for demand in demands:
-        wanted = requested if demand in able or requested not in BACKENDS else "auto"
-        choices[demand.op] = resolve(demand, wanted, device=device, dtype=dtype)
-    return choices
+    wanted = {demand.op: requested if demand in able or requested not in BACKENDS else "auto" for demand in demands}
+    return {demand.op: resolve(demand, wanted[demand.op], device=device, dtype=dtype) for demand in demands}
 
 
 def obstacles(demand: Demand, backend: str, device: torch.device, dtype: torch.dtype) -> list[Obstacle]:
@@ -125,8 +122,10 @@ def obstacles(demand: Demand, backend: str, device: torch.device, dtype: torch.d
     if backend == "torch":
         return []
     found = [*missing(demand.op, backend), *_LIMITS[demand.op, backend](demand, dtype)]
-    if device.type != "cuda" and torch.cuda.is_available():
-        found.append(Obstacle(f"the tensors are on {device.type}, the kernels run on a GPU", "trainer=gpu"))
+    home = "cpu" if backend == "cpp" else "cuda"
+    if device.type != home and (home == "cpu" or torch.cuda.is_available()):
+        command = "trainer=cpu" if home == "cpu" else "trainer=gpu"
+        found.append(Obstacle(f"the tensors are on {device.type}, the kernel runs on {home}", command))
     return found
 
 
@@ -155,11 +154,10 @@ def _join(found: Sequence[Obstacle]) -> str:
     return "; ".join(map(str, found))
 
 
-FLA_COMMAND = 'pip install "flash-linear-attention[cuda]>=0.6"'
 TORCH_COMMAND = "pip install torch --index-url https://download.pytorch.org/whl/cu130"
 MAMBA_COMMAND = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm --no-build-isolation"
-CONV_COMMAND = "CAUSAL_CONV1D_FORCE_BUILD=TRUE pip install causal-conv1d --no-build-isolation"
-TF32_COMMAND = 'torch.set_float32_matmul_precision("high"), or trainer.precision=bf16-mixed'
+BF16_COMMAND = "trainer.precision=bf16-mixed"
+TF32_COMMAND = f'torch.set_float32_matmul_precision("high"), or {BF16_COMMAND}'
 
 
 @dataclass(frozen=True)
@@ -171,17 +169,18 @@ class Package:
     needs_triton: bool = True
 
 
-_FLA = Package("fla", FLA_COMMAND)
+_FLA = Package("fla", 'pip install "flash-linear-attention[cuda]>=0.6"')
 _MAMBA = Package("mamba_ssm", "pip install mamba-ssm --no-build-isolation")
 _MAMBA_BUILT = Package("mamba_ssm", MAMBA_COMMAND)
 _SCAN = Package("selective_scan_cuda", MAMBA_COMMAND, needs_triton=False)
-_CONV = Package("causal_conv1d", CONV_COMMAND, needs_triton=False)
+_CONV = Package("causal_conv1d", "CAUSAL_CONV1D_FORCE_BUILD=TRUE pip install causal-conv1d --no-build-isolation", False)
 
 PACKAGES: dict[tuple[str, str], tuple[Package, ...]] = {
     ("linear_attention", "fla"): (_FLA,),
     ("delta_rule", "fla"): (_FLA,),
     ("mamba2_scan", "mamba_ssm"): (_MAMBA,),
     ("selective_scan", "mamba_ssm"): (_MAMBA_BUILT, _SCAN),
+    ("selective_scan", "cpp"): (),
     ("short_conv", "mamba_ssm"): (_CONV,),
 }
 """What the kernels of an op are imported from."""
@@ -194,8 +193,8 @@ def missing(op: str, backend: str) -> tuple[Obstacle, ...]:
     A package is imported only where a GPU works: without one, importing or calling Triton code raises
     `0 active drivers`.
     """
-    if backend == "torch":
-        return ()
+    if backend in ("torch", "cpp"):
+        return () if backend == "torch" else _without_compiler()
     packages = PACKAGES[op, backend]
     needs_triton = any(package.needs_triton for package in packages)
     found = _without_gpu()
@@ -208,8 +207,13 @@ def missing(op: str, backend: str) -> tuple[Obstacle, ...]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found, without importing it."""
+    """Whether a module is there, without importing it."""
     return importlib.util.find_spec(module) is not None
+
+
+def _without_compiler() -> tuple[Obstacle, ...]:
+    reason = selective_scan_cpu.why_not()
+    return () if reason is None else (Obstacle(f"the kernel cannot be built: {reason}", "apt-get install g++"),)
 
 
 def _without_gpu() -> list[Obstacle]:
@@ -242,15 +246,14 @@ def _broken(packages: Sequence[Package]) -> list[Obstacle]:
 
 
 def _say(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _dtype_limits(dtype: torch.dtype) -> list[Obstacle]:
     if dtype in (torch.bfloat16, torch.float16):
         return []
     if dtype != torch.float32:
-        return [Obstacle(f"dtype {dtype} is not computed by the kernel", "trainer.precision=bf16-mixed")]
+        return [Obstacle(f"dtype {dtype} is not computed by the kernel", BF16_COMMAND)]
     if torch.get_float32_matmul_precision() == "highest":
         return [Obstacle("the kernel would multiply float32 as TF32, which is not allowed", TF32_COMMAND)]
     return []
@@ -259,18 +262,14 @@ def _dtype_limits(dtype: torch.dtype) -> list[Obstacle]:
 def _tile_limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
     """Tensor cores multiply tiles of at least 16 (fla issue 22); blocks hold at most 256."""
     widths = {"d_key": demand.d_key, "d_value": demand.d_value, "d_state": demand.d_state}
-    found = _dtype_limits(dtype)
-    for name, width in widths.items():
-        if width is not None and not 16 <= width <= 256:
-            found.append(Obstacle(f"{name}={width} is outside 16 to 256", "set head_dim, num_heads or d_state"))
-    return found
+    outside = [f"{name}={x} is outside 16 to 256" for name, x in widths.items() if x is not None and not 16 <= x <= 256]
+    return [*_dtype_limits(dtype), *(Obstacle(reason, "set head_dim, num_heads or d_state") for reason in outside)]
 
 
 def _delta_rule_limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
     found = _tile_limits(demand, dtype)
     if demand.gate == "none" and dtype == torch.float32:
-        refusal = "the kernel of the delta rule without a gate refuses float32"
-        found.append(Obstacle(refusal, "trainer.precision=bf16-mixed"))
+        found.append(Obstacle("the kernel of the delta rule without a gate refuses float32", BF16_COMMAND))
     return found
 
 
@@ -295,6 +294,7 @@ _LIMITS: dict[tuple[str, str], Callable[[Demand, torch.dtype], list[Obstacle]]] 
     ("delta_rule", "fla"): _delta_rule_limits,
     ("mamba2_scan", "mamba_ssm"): _tile_limits,
     ("selective_scan", "mamba_ssm"): _selective_scan_limits,
+    ("selective_scan", "cpp"): lambda demand, dtype: [],
     ("short_conv", "mamba_ssm"): _short_conv_limits,
 }
 """What a kernel cannot do, as read in fla 0.6.0, mamba_ssm 2.3.2 and causal_conv1d 1.6.1."""
