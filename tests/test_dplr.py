@@ -118,6 +118,19 @@ def test_a_weak_gate_after_strong_ones_keeps_its_digits() -> None:
     assert_all_close([x.detach() for x in got], [x.float() for x in expected], rtol=2e-6, atol=2e-6)
 
 
+def test_small_products_of_decays_still_count() -> None:
+    """With nothing written, what is read after 5 steps of exp(-8) is exp(-40) = 4e-18 of the state."""
+    inputs = [x.detach() for x in make_inputs(5, dtype=torch.float32)]
+    for i in (1, 3):
+        inputs[i].zero_()
+    inputs[5].fill_(-8.0)
+    o, state = dplr(*inputs)
+    expected = inputs[6] * torch.tensor(-40.0, dtype=torch.float64).exp()
+    torch.testing.assert_close(state, expected.float(), rtol=1e-5, atol=0)
+    read = (inputs[0][:, -1, :, None] @ state).squeeze(-2) * D_KEY**-0.5
+    torch.testing.assert_close(o[:, -1], read, rtol=1e-4, atol=1e-22)
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_reset_forgets_everything_before_it(is_shared: bool) -> None:
     inputs = [None if x is None else x.detach() for x in make_inputs(40, is_shared=is_shared, dtype=torch.float32)]
