@@ -419,8 +419,11 @@ def test_help_of_the_programs_shows_the_settings(hybrids, program):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["evl"], "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, plugins, patterns, check"),
-        (["bogus"], "unknown command 'bogus'; allowed: train, eval, plugins, patterns, check"),
+        (
+            ["evl"],
+            "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, state, doctor, plugins, patterns, check",
+        ),
+        (["bogus"], "unknown command 'bogus'; allowed: train, eval, state, doctor, plugins, patterns, check"),
         (["check", "attention"], "'attention' names no plugin; write mixer=<name>, channel=<name>, task=<name>"),
         (
             ["check", "mixr=attention"],
