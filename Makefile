@@ -19,10 +19,10 @@ setup: .venv/ready ## .venv from requirements.lock
 	touch $@
 
 test: setup ## the default suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses=4
 
 slow: setup ## everything, slow tests included
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -n auto --maxprocesses=4 -m ""
 
 lint: setup
 	$(BIN)/ruff format --check .

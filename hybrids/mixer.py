@@ -23,9 +23,6 @@ class Mixer(nn.Module, ABC, Generic[S]):
     parameters (nothing re-initialises them later) and marks with `undecayed` those that decay would ruin.
     """
 
-    backend: str = "torch"
-    """Backend that the ops of this mixer run on."""
-
     def __init__(self, d_model: int) -> None:
         super().__init__()
         if d_model < 1:
@@ -39,6 +36,13 @@ class Mixer(nn.Module, ABC, Generic[S]):
     @abstractmethod
     def init_state(self, batch_size: int) -> S:
         """State at the start of a sequence, on the device of the parameters; the same as passing None."""
+
+    def backend_on(self, device_type: str) -> str:
+        """Backend that the ops of this mixer take on a device (`cpu`, `cuda`).
+
+        Raises ValueError where the one that was asked for cannot run.
+        """
+        return "torch"
 
     @abstractmethod
     def state_elements(self, context: int) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,14 @@ class Run:
     def folder(self) -> "RunFolder":
         return RunFolder(self.runs_dir / self.id)
 
-    @property
+    @cached_property
     def backend(self) -> dict[str, str]:
-        """Backend of the ops of each letter in use."""
-        used = {letter: self.letters[letter].mixer for letter in self.pattern.letters}
-        return {letter: mixer.cls.backend for letter, mixer in used.items() if mixer is not None}
+        """Backend of the ops of each letter in use, resolved for the device of the run."""
+        device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
+        used = {letter: self.letters[letter].mixer for letter in self.pattern.letters if letter in self.letters}
+        with torch.random.fork_rng(devices=[]):
+            built = {letter: mixer.build(self.model.d_model) for letter, mixer in used.items() if mixer is not None}
+        return {letter: mixer.backend_on(device) for letter, mixer in built.items()}
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def truncate(path):
     [
         (
             "pattern=LLXA",
-            "the letter X, which stands for nothing; bound letters: A, L, S; bind it with +mixer@mixers.X",
+            "the letter X, which stands for nothing; bound letters: A, L, M, S; bind it with +mixer@mixers.X",
         ),
         (
             "pattern=LLx",

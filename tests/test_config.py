@@ -123,18 +123,20 @@ def test_every_preset_composes(make_run, preset):
 
 
 @pytest.mark.parametrize(
-    ("arch", "pattern", "linear"),
+    ("arch", "pattern", "linear", "mamba"),
     [
-        ("hybrid", "LLLA", "gated_delta_net"),
-        ("transformer", "AA", "gated_delta_net"),
-        ("linear", "LL", "linear_attention"),
-        ("gated_delta_net", "LL", "gated_delta_net"),
+        ("hybrid", "LLLA", "gated_delta_net", "mamba2"),
+        ("transformer", "AA", "gated_delta_net", "mamba2"),
+        ("linear", "LL", "linear_attention", "mamba2"),
+        ("gated_delta_net", "LL", "gated_delta_net", "mamba2"),
+        ("mamba", "MM", "gated_delta_net", "mamba"),
+        ("mamba2", "MM", "gated_delta_net", "mamba2"),
     ],
 )
-def test_architectures_are_what_their_names_say(make_run, arch, pattern, linear):
+def test_architectures_are_what_their_names_say(make_run, arch, pattern, linear, mamba):
     run = make_run(f"arch={arch}")
     assert run.pattern.compact() == pattern
-    letters = {"A": "attention", "S": "sliding_attention", "L": linear}
+    letters = {"A": "attention", "S": "sliding_attention", "L": linear, "M": mamba}
     assert {letter: name_of_mixer(run, letter) for letter in run.letters} == letters
 
 
@@ -162,9 +164,9 @@ def test_a_letter_is_bound_with_its_own_settings(make_run):
 
 
 def test_a_new_letter_is_added_with_a_plus(make_run):
-    run = make_run("+mixer@mixers.M=linear_attention", "pattern=LM")
-    assert name_of_mixer(run, "M") == "linear_attention"
-    assert name_of_channel(run, "M") == "swiglu"
+    run = make_run("+mixer@mixers.R=linear_attention", "pattern=LR")
+    assert name_of_mixer(run, "R") == "linear_attention"
+    assert name_of_channel(run, "R") == "swiglu"
 
 
 def test_a_letter_without_mixer_is_a_free_standing_channel_layer(make_run):
@@ -176,7 +178,8 @@ def test_a_letter_without_mixer_is_a_free_standing_channel_layer(make_run):
 @pytest.mark.parametrize("spelling", ["channel=mlp", "channel@channel=mlp"])
 def test_the_channel_mixer_of_all_letters(make_run, spelling):
     run = make_run(*spell_overrides([spelling]), "channel.expansion=2", "channel@channels.A=swiglu")
-    assert {letter: name_of_channel(run, letter) for letter in run.letters} == {"A": "swiglu", "S": "mlp", "L": "mlp"}
+    expected = {letter: "swiglu" if letter == "A" else "mlp" for letter in "ASLM"}
+    assert {letter: name_of_channel(run, letter) for letter in run.letters} == expected
     assert run.letters["L"].channel.settings["expansion"] == 2
 
 
@@ -202,7 +205,10 @@ def test_the_channel_mixer_of_all_letters(make_run, spelling):
         ("optim=adam", "optim=adam is not allowed: optim has no options, but settings: optim.lr, "),
         ("mixers=3", "mixers is a group of settings, not one value"),
         ("task.segments=5", "task.segments must be a list"),
-        ("arch=hybird", "unknown arch 'hybird'; did you mean 'hybrid'? allowed: gated_delta_net, hybrid, linear, tr"),
+        (
+            "arch=hybird",
+            "unknown arch 'hybird'; did you mean 'hybrid'? allowed: gated_delta_net, hybrid, linear, mamba",
+        ),
         ("mixer@mixers.L=linear_atention", "unknown mixer 'linear_atention'; did you mean 'linear_attention'? allowed"),
         ("channel=swigul", "unknown channel 'swigul'; did you mean 'swiglu'? allowed: mlp, swiglu, none"),
         ("task=mqr", "unknown task 'mqr'; did you mean 'mqar'? allowed: mqar"),
@@ -211,9 +217,12 @@ def test_the_channel_mixer_of_all_letters(make_run, spelling):
         ("task=null", "task=null is not allowed: name an option"),
         ("mixer=attention", "mixer needs a letter; write mixer@mixers.L=<mixer>"),
         ("mixers.L=attention", "mixers.L=attention names no mixer; write mixer@mixers.L=<mixer>, allowed: attention, "),
-        ("mixers.X.window=2", "the letter X is not bound; bound: A, L, S; bind it with +mixer@mixers.X=<mixer>"),
+        ("mixers.X.window=2", "the letter X is not bound; bound: A, L, M, S; bind it with +mixer@mixers.X=<mixer>"),
         ("mixer@mixers.X=attention", "the letter X is not bound; bind it with +mixer@mixers.X=<mixer>"),
-        ("channel@channels.M=none", "channels.M is set, but the letter M is not bound; bound: A, L, S; bind it with +"),
+        (
+            "channel@channels.R=none",
+            "channels.R is set, but the letter R is not bound; bound: A, L, M, S; bind it with +",
+        ),
         ("+mixer@mixers.LL=attention", "mixers.LL: 'LL' is no letter of a pattern; allowed: one of A-Z"),
         ("+mixer@mixers.m=attention", "mixers.m: 'm' is no letter of a pattern; allowed: one of A-Z"),
         ("+mixer@mixers.L=attention", "mixer@mixers.L is chosen already; to choose another, leave the + out"),
@@ -282,7 +291,7 @@ def test_a_run_read_back_from_its_folder_is_the_same_run(make_run):
         "rerun=true",
         "mixers.A.num_heads=2",  # its default
         "mixers.S.window=8",  # a letter that the pattern does not use
-        "+mixer@mixers.M=linear_attention",
+        "+mixer@mixers.R=linear_attention",
         "mixer@mixers.S=linear_attention",
         "pattern=LLLAx1",
     ],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.precision import at_least_float32
-from hybrids.ops.selective_scan import selective_scan
+from hybrids.ops.selective_scan import BACKENDS, choose_backend, selective_scan
 from hybrids.ops.short_conv import short_conv
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
@@ -42,13 +42,21 @@ class Mamba(Mixer[MambaState]):
     Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too.
     """
 
-    backend = "auto"
-
     def __init__(
-        self, d_model: int, *, d_state: int = 16, expand: int = 2, conv_size: int = 4, dt_rank: int | None = None
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        expand: int = 2,
+        conv_size: int = 4,
+        dt_rank: int | None = None,
+        backend: str = "auto",
     ) -> None:
-        """`dt_rank` is R, by default d_model / 16 rounded up."""
+        """`dt_rank` is R, by default d_model / 16 rounded up; `backend` is that of the scan: auto, torch or cpp."""
         super().__init__(d_model)
+        if backend not in BACKENDS:
+            raise ValueError(f"backend={backend!r} is unknown; allowed: {', '.join(BACKENDS)}")
+        self.backend = backend
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         for name, value in {"d_state": d_state, "expand": expand, "conv_size": conv_size, "dt_rank": rank}.items():
             if value < 1:
@@ -63,6 +71,16 @@ class Mamba(Mixer[MambaState]):
         self.A_log = undecayed(nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(self.d_inner, 1)))
         self.D = undecayed(nn.Parameter(torch.ones(self.d_inner)))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def backend_on(self, device_type: str) -> str:
+        """A kernel for the CPU, where it can be built; the torch form elsewhere and for single steps."""
+        if device_type == "cpu":
+            return choose_backend(self.backend, torch.empty(1, 2, 1))
+        if self.backend == "cpp":
+            raise ValueError(
+                f"backend='cpp' of mamba cannot run on {device_type}: its kernel is for a CPU; allowed: torch"
+            )
+        return "torch"
 
     def forward(
         self, x: Float[Tensor, "B T D"], state: MambaState | None = None
