@@ -2,13 +2,8 @@
 
 import math
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Mapping
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, entry_points, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,15 +12,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-import hybrids
 from hybrids.data import TaskData, measure_overlap
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
 from hybrids.measure import measure_step
 from hybrids.model import Model
+from hybrids.provenance import describe_code, name_cpu
 from hybrids.record import RESULT_VERSION, Result, RunFolder, Sizes
-from hybrids.registry import GROUP
 from hybrids.run import Run
 from hybrids.task import Split, Task
 
@@ -261,46 +255,8 @@ def _summarise(trainer: Trainer, result: Result) -> None:
 def _describe_hardware(trainer: Trainer) -> dict[str, Any]:
     is_cuda = trainer.strategy.root_device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if is_cuda else _name_cpu(),
+        "device": torch.cuda.get_device_name() if is_cuda else name_cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "ranks": trainer.world_size,
     }
-
-
-def _name_cpu() -> str:
-    """Model of the processor; only its architecture where Linux does not tell."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def describe_code() -> dict[str, Any]:
-    """Commit and uncommitted changes where hybrids runs from a checkout, and the versions of what it runs on."""
-    packages = ["hybrids", "torch", "lightning", *{p.dist.name for p in entry_points(group=GROUP) if p.dist}]
-    return {**_describe_checkout(Path(hybrids.__file__).parent), **{name: _version(name) for name in packages}}
-
-
-def _describe_checkout(path: Path) -> dict[str, Any]:
-    def git(*args: str) -> bytes | None:
-        done = subprocess.run(["git", "-C", str(path), *args], capture_output=True, check=False)
-        return done.stdout if done.returncode == 0 else None
-
-    try:
-        if git("ls-files", "--error-unmatch", "__init__.py") is None:
-            return {"commit": None, "changes": None}
-        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", "..")
-    except FileNotFoundError:  # no git on this machine
-        return {"commit": None, "changes": None}
-    return {
-        "commit": commit.decode().strip() if commit else None,
-        "changes": sha256(changes).hexdigest()[:8] if changes else None,
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"types", "pattern", "registry", "rng", "host"},
+    {"provenance"},
     {"notation", "ops"},
     {"mixer", "channel", "task"},
     {"block"},
