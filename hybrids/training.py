@@ -141,6 +141,9 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         test=test,
     )
     if trainer.is_global_zero:
+        if run.trainer.profiler is not None:
+            # Lightning would log it, at a level that is hidden; it does not declare the attribute.
+            print(trainer.profiler.summary())  # type: ignore[attr-defined]
         folder.write_result(result)
         _summarise(trainer, result)
     return result

@@ -60,6 +60,11 @@ def test_a_run_leaves_what_its_documentation_says(make_run):
     assert metrics["test/accuracy/num_pairs=2"][8] == pytest.approx(result["test"]["accuracy/num_pairs=2"])
 
 
+def test_a_profile_is_printed(make_run, capsys):
+    train(make_run("trainer.profiler=simple"))
+    assert "run_training_batch" in capsys.readouterr().out
+
+
 def test_a_finished_run_is_left_alone_and_rerun_keeps_the_old_one(make_run, capsys, kill_at):
     run = make_run()
     first = train(run)
