@@ -94,6 +94,8 @@ def train(run: Run) -> Result:
     if is_child():
         return _train(run, task, model, folder)
     if folder.path.exists() and run.rerun:
+        with folder.lock():
+            pass  # ValueError while another process is in it: its folder must not move away under it
         print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
     finished = folder.read_result()
     if finished is not None:

@@ -179,8 +179,10 @@ def test_one_flipped_bit_is_damage(make_run):
 def test_a_run_in_use_by_another_process_is_refused(make_run):
     run = make_run()
     run.folder.create(run.config)
-    with run.folder.lock(), pytest.raises(ValueError, match="is being trained by another process"):
-        train(run)
+    for overrides in ([], ["rerun=true"]):
+        with run.folder.lock(), pytest.raises(ValueError, match="is being trained by another process"):
+            train(make_run(*overrides))
+    assert run.folder.config_file.exists()
 
 
 @pytest.mark.parametrize("pattern", ["A", "L", "S", "L+A", "L:A", "LSAx2"])
