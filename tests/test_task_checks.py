@@ -417,7 +417,7 @@ def test_a_task_whose_bits_are_unknown_passes():
         def recalled_bits(self, errors):
             return None
 
-    tasks.recalled_bits_are_consistent(Subject(Unknown))
+    assert run_check(tasks.recalled_bits_are_consistent, Subject(Unknown)).passed
 
 
 def test_every_check_of_a_task_has_a_planted_bug():

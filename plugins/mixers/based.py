@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from hybrids.mixer import Mixer
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import at_least_float32
 from hybrids.registry import register
 
 
@@ -67,7 +68,7 @@ class Based(Mixer[BasedState]):
         self, x: Float[Tensor, "B T D"], state: BasedState | None = None
     ) -> tuple[Float[Tensor, "B T D"], BasedState]:
         projected = self.in_proj(x)
-        wide = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        wide = at_least_float32(projected)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)) for t in wide.split(self.widths, dim=-1))
         q, k = _monomials(q * self.feature_dim**-0.5), _monomials(k) * self._weights(k)
         v = F.pad(v, (0, 1), value=1.0)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hybrids.mixer import Mixer
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
 
@@ -69,7 +70,7 @@ class HGRN2(Mixer[HGRN2State]):
         self, x: Float[Tensor, "B T D"], state: HGRN2State | None = None
     ) -> tuple[Float[Tensor, "B T D"], HGRN2State]:
         projected = self.in_proj(x)
-        wide = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        wide = at_least_float32(projected)
         q, f, v = (t.unflatten(-1, (self.num_heads, -1)) for t in wide.split(self.widths, dim=-1))
         k, log_decay = self._gates(f)
         matrix = None if state is None else state.matrix

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.ops.short_conv import short_conv
 from hybrids.ops.steps import draw_dt_bias
@@ -109,7 +110,7 @@ class Mamba2(Mixer[Mamba2State]):
 
     def _heads(self, xbc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values, B and C, at least in float32: states are sums over many steps."""
-        xbc = xbc.to(torch.promote_types(xbc.dtype, torch.float32))
+        xbc = at_least_float32(xbc)
         values, b, c = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
         return values.unflatten(-1, (self.num_heads, self.head_dim)), b.unsqueeze(2), c.unsqueeze(2)
 
