@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,6 +56,10 @@ class Task(ABC):
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """The answers an exact reader gives; written independently of `sample`. Entries that are not valid: any."""
 
+    @abstractmethod
+    def spell(self, token: int) -> str:
+        """How a person reads a token: without spaces, specials in square brackets such as `[BOS]`."""
+
     @property
     @abstractmethod
     def chance_accuracy(self) -> float:
@@ -64,6 +69,11 @@ class Task(ABC):
     @abstractmethod
     def slice_values(self) -> dict[str, tuple[int, ...]]:
         """For each slice key, the values that can occur, ascending."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> int | None:
+        """Facts that an example shows (pairs, tokens, table entries), or None where they have no single number."""
 
     @property
     @abstractmethod
@@ -94,3 +104,38 @@ class Task(ABC):
     def replace(self, **changes: Any) -> "Task":
         """The same task with some settings changed."""
         return type(self)(**{**self.settings(), **changes})
+
+
+class Episode(NamedTuple):
+    """One example as it is decoded, in lists of tokens."""
+
+    prompt: list[int]
+    trace: list[int]
+    """What a perfect model writes after the prompt, to the end of its answer, and what searches return."""
+    answers: list[list[int]]
+    """What the searches in `trace` return, in order; empty without searches."""
+
+
+class DecodedTask(Task):
+    """A task whose model writes a trace before its answer, scored by what it generates.
+
+    `sample` gives the prompts with their reference traces, for teacher forcing: targets are the tokens of the trace
+    that the model itself has to write. `episodes` gives the same examples for decoding.
+    """
+
+    max_new_tokens: int
+    """Tokens that a model may generate per example; what searches return does not count."""
+    stop_tokens: tuple[int, ...]
+    """Tokens that end an answer."""
+
+    @abstractmethod
+    def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
+        """Examples `index` of a split."""
+
+    @abstractmethod
+    def search(self, tokens: Sequence[int]) -> list[int] | None:
+        """What the search that `tokens` (prompt and all that followed) end in returns; None if they end in none."""
+
+    @abstractmethod
+    def judge(self, episode: Episode, written: Sequence[int]) -> bool | None:
+        """Whether the answer in `written` (all that followed the prompt) is right; None where there is none."""

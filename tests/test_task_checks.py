@@ -48,6 +48,9 @@ class Lookup(Task):
         asked = tokens.gather(1, positions) - self.num_values
         return tokens.gather(1, asked.clamp(0, self.length - 1))
 
+    def spell(self, token):
+        return str(token)
+
     @property
     def chance_accuracy(self):
         return 1 / self.num_values
@@ -55,6 +58,10 @@ class Lookup(Task):
     @property
     def slice_values(self):
         return {"num_facts": (self.num_facts,)}
+
+    @property
+    def facts(self):
+        return self.num_facts
 
     @property
     def bits(self):
@@ -323,6 +330,23 @@ class NegativeBits(Lookup):
 class LosesBits(Lookup):
     def recalled_bits(self, errors):
         return super().recalled_bits(errors) / 2
+
+
+@plant(BITS, "facts is 0; it must be positive, or None")
+class NoFacts(Lookup):
+    facts = 0
+
+
+@plant(tasks.tokens_have_spellings, r"spell\(1\) and spell\(0\) are both 'token'")
+class OneSpelling(Lookup):
+    def spell(self, token):
+        return "token"
+
+
+@plant(tasks.tokens_have_spellings, r"spell\(0\) is 'token 0': empty, or with a space")
+class SpellsWithSpaces(Lookup):
+    def spell(self, token):
+        return f"token {token}"
 
 
 @plant(BITS, "recalled_bits is negative")

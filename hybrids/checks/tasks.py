@@ -14,6 +14,7 @@ from hybrids.task import Batch, Split
 
 NUM_EXAMPLES = 48
 NUM_CHANCE_EXAMPLES = 512
+NUM_SPELLED = 2**14
 ERRORS = (0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0)
 
 
@@ -121,11 +122,23 @@ def chance_is_not_beaten_by_a_constant(subject: Subject) -> None:
     assert best <= chance + luck, f"a constant answer is right {best:.1%} of the time, chance_accuracy is {chance:.1%}"
 
 
+def tokens_have_spellings(subject: Subject) -> None:
+    """`spell` gives every token a text of its own, without spaces."""
+    task = subject.task()
+    spelled: dict[str, int] = {}
+    for token in range(min(task.vocab_size, NUM_SPELLED)):
+        text = task.spell(token)
+        assert text and not any(c.isspace() for c in text), f"spell({token}) is {text!r}: empty, or with a space"
+        assert text not in spelled, f"spell({token}) and spell({spelled[text]}) are both {text!r}"
+        spelled[text] = token
+
+
 def recalled_bits_are_consistent(subject: Subject) -> None:
     """Without errors all bits are recalled; more errors never recall more; never less than none."""
     task = subject.task()
     errors = torch.tensor(ERRORS, dtype=torch.float64)
     bits, recalled = task.bits, task.recalled_bits(errors)
+    assert task.facts is None or task.facts > 0, f"facts is {task.facts}; it must be positive, or None"
     assert (bits is None) == (recalled is None), "bits and recalled_bits must both be None, or neither"
     if bits is None:
         return
@@ -187,6 +200,7 @@ TASK_CHECKS: tuple[Check, ...] = (
     oracle_agrees,
     answers_can_be_known,
     slices_are_declared,
+    tokens_have_spellings,
     chance_is_not_beaten_by_a_constant,
     recalled_bits_are_consistent,
     sizes_keep_the_vocabulary,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -124,14 +125,25 @@ class MultiQueryAssociativeRecall(Task):
     def chance_accuracy(self) -> float:
         return 1 / self.num_values
 
+    def spell(self, token: int) -> str:
+        """`k7`, `v3`, and `.` for token 0."""
+        if token == 0:
+            return "."
+        return f"k{token}" if token < self.vocab_size // 2 else f"v{token - self.vocab_size // 2}"
+
     @property
     def slice_values(self) -> dict[str, tuple[int, ...]]:
         pairs, lengths = ({part.num_pairs for part in self._parts}, {part.length for part in self._parts})
         return {"num_pairs": tuple(sorted(pairs)), "length": tuple(sorted(lengths))}
 
     @property
+    def facts(self) -> int | None:
+        """Pairs; a mixture of several numbers of pairs has no single one."""
+        return self.num_pairs if len({part.num_pairs for part in self._parts}) == 1 else None
+
+    @property
     def bits(self) -> float | None:
-        if len({part.num_pairs for part in self._parts}) > 1:
+        if self.facts is None:
             return None
         n, m = self.num_pairs, self.num_values
         if not self.distinct_values:
@@ -139,17 +151,10 @@ class MultiQueryAssociativeRecall(Task):
         return math.fsum(math.log2(m - i) for i in range(n))
 
     def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        """bits - n*(h(e) + e*log2(M - 1)), Fano's inequality over the pairs; 0 from e = 1 - 1/M on.
-
-        An answer outside the values counts as an error, and restricting answers to them only helps.
-        """
+        """bits - n*(h(e) + e*log2(M - 1)), Fano's inequality over the pairs; 0 from e = 1 - 1/M on."""
         if self.bits is None:
             return None
-        m = self.num_values
-        entropy = (torch.special.entr(errors) + torch.special.entr(1 - errors)) / math.log(2)
-        lost = entropy + errors * math.log2(m - 1)
-        recalled = (self.bits - self.num_pairs * lost).clamp(min=0)
-        return torch.where(errors < 1 - 1 / m, recalled, torch.zeros_like(recalled))
+        return recalled_bits(errors, bits=self.bits, num_facts=self.num_pairs, num_symbols=self.num_values)
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import Draws
 from hybrids.task import Batch, Split, Task
@@ -32,6 +33,9 @@ class LastToken(Task):
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         return torch.tensor([[row[p] for p in at] for row, at in zip(tokens.tolist(), positions.tolist(), strict=True)])
 
+    def spell(self, token: int) -> str:
+        return str(token)
+
     @property
     def chance_accuracy(self) -> float:
         return 1 / self.vocab_size
@@ -41,14 +45,15 @@ class LastToken(Task):
         return {"length": (self.length,)}
 
     @property
+    def facts(self) -> int:
+        return 1
+
+    @property
     def bits(self) -> float:
         return math.log2(self.vocab_size)
 
     def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Fano: log2 V - h(e) - e log2(V - 1), and 0 from e = 1 - 1/V on."""
-        entropy = (torch.special.entr(errors) + torch.special.entr(1 - errors)) / math.log(2)
-        recalled = self.bits - entropy - errors * math.log2(self.vocab_size - 1)
-        return torch.where(errors < 1 - 1 / self.vocab_size, recalled.clamp(min=0), 0.0)
+        return recalled_bits(errors, bits=self.bits, num_facts=1, num_symbols=self.vocab_size)
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
