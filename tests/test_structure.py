@@ -17,6 +17,7 @@ LEVELS = [
     {"measure", "optim", "data", "generate"},
     {"lit", "logs", "checks", "record", "doctor"},
     {"run"},
+    {"triangle"},
     {"training"},
     {"evaluate"},
     {"report"},
