@@ -47,6 +47,9 @@ class Task(ABC):
     """T of every batch."""
     num_targets: int
     """P of every batch."""
+    facts_end: int | None = None
+    """Tokens after which all facts have been shown and no query has, in every example: what is carried there is all
+    that answers can be read from. None where there is no such place."""
 
     @abstractmethod
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:

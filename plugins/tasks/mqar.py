@@ -94,6 +94,7 @@ class MultiQueryAssociativeRecall(Task):
         self._parts = self._check_segments()
         self._layouts: dict[torch.device, Layout] = {}
         self.num_targets = num_pairs
+        self.facts_end = None if self.facts is None else 2 * num_passes * num_pairs
         self.num_keys = vocab_size // 2 - 1
         self.num_values = vocab_size - vocab_size // 2
 

@@ -1,0 +1,63 @@
+"""How many of a state's bits matter: states rounded to a few bits per element, with steps fixed on other data.
+
+Each tensor of the cache has 2**bits levels, evenly spaced and symmetric around 0 (mid-rise): x -> step (floor(x / step)
++ 1/2), clipped at the outer levels. The step of a tensor is the one of `CLIPS` that loses least (mean square) on states
+of other examples, so it is a part of the reader and not of the state: it carries no fact.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from hybrids.measure import tensors
+from hybrids.types import Cache
+
+BITS = (16, 12, 8, 6, 5, 4, 3, 2, 1)
+"""What is tried, largest first."""
+
+CLIPS = tuple(2.0 ** (-k / 2) for k in range(12))
+"""Outer level, as a share of the largest magnitude seen."""
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Rounds a cache; `steps` has one entry per tensor of it, in order, 0 for what is not rounded (integers)."""
+
+    bits: int
+    steps: tuple[float, ...]
+
+    def __call__(self, cache: Cache) -> Cache:
+        steps = iter(self.steps)
+        return tree_map(lambda x: self._round(x, next(steps)) if isinstance(x, Tensor) else x, cache)
+
+    def _round(self, x: Tensor, step: float) -> Tensor:
+        return x if step == 0 or x.numel() == 0 else round_evenly(x, step, self.bits)
+
+
+def fit(cache: Cache, bits: int) -> Quantiser:
+    """Steps for states like those of `cache`, which must come from examples that are not used later."""
+    if bits < 1:
+        raise ValueError(f"bits={bits} must be at least 1")
+    return Quantiser(bits, tuple(_best_step(x, bits) for x in tensors(cache)))
+
+
+def round_evenly(x: Float[Tensor, "..."], step: float, bits: int) -> Float[Tensor, "..."]:
+    """The nearest of 2**bits levels at odd multiples of step / 2; computed in float32 or wider."""
+    half = 2 ** (bits - 1)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return ((wide / step).floor().clamp(-half, half - 1) + 0.5).mul(step).to(x.dtype)
+
+
+def _best_step(x: Tensor, bits: int) -> float:
+    if not x.is_floating_point() or x.numel() == 0 or not bool(x.any()):
+        return 0.0
+    largest = float(x.abs().amax())
+    return min(_steps(largest, bits), key=lambda step: float((round_evenly(x, step, bits) - x).square().mean()))
+
+
+def _steps(largest: float, bits: int) -> Iterator[float]:
+    return (clip * largest / 2 ** (bits - 1) for clip in CLIPS)
