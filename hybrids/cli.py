@@ -20,7 +20,7 @@ from hybrids.backbone import Backbone
 from hybrids.checks import run_checks
 from hybrids.config import EvalConfig, build_run, open_run, spell_overrides, store_schemas
 from hybrids.doctor import examine
-from hybrids.evaluate import evaluate_grid, write_grid
+from hybrids.evaluate import evaluate_grid, share_of_none, write_grid
 from hybrids.explain import USER_ERRORS, explain
 from hybrids.logs import silence_foreign_messages
 from hybrids.pattern import Pattern
@@ -92,6 +92,10 @@ def _eval(config: DictConfig) -> None:
         [*cell.sizes.values(), _score(cell.accuracy), _score(cell.exact_match)] for cell in cells if not cell.reason
     ]
     print_rows(f"evaluation of {folder.path}", [*cells[0].sizes, "accuracy", "exact match"], rows)
+    if task.alternatives:
+        none = [[*others.values(), _score(share)] for others, share in share_of_none(cells, task.alternatives)]
+        others = [name for name in cells[0].sizes if name != task.alternatives]
+        print_rows(f"answers that no {task.alternatives} above has", [*others, "share"], none)
     skipped = sum(bool(cell.reason) for cell in cells)
     if skipped:
         print(f"{skipped} of {len(cells)} combinations do not fit; grid.csv says why")

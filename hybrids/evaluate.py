@@ -119,6 +119,19 @@ def _evaluate_cell(
     return GridCell(sizes, scores["test/accuracy"], scores["test/exact_match"], scores["test/loss"])
 
 
+def share_of_none(cells: Sequence[GridCell], alternatives: str) -> list[tuple[dict[str, int], float]]:
+    """For each combination of the other sizes, how often none of the measured values of `alternatives` is met.
+
+    Values of this size ask for different answers to the same prompts, so that exact matches exclude each other.
+    """
+    met: dict[tuple[tuple[str, int], ...], float] = {}
+    for cell in cells:
+        if cell.exact_match is not None:
+            others = tuple((name, value) for name, value in cell.sizes.items() if name != alternatives)
+            met[others] = met.get(others, 0.0) + cell.exact_match
+    return [(dict(others), 1 - share) for others, share in met.items()]
+
+
 def write_grid(cells: Sequence[GridCell], path: Path) -> None:
     """One CSV row per combination; empty scores where the task refused it."""
     text = StringIO(newline="")

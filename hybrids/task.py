@@ -41,6 +41,8 @@ class Task(ABC):
 
     generated_on: ClassVar[str] = "device"
     """`device`: sampled where the model is. `host`: needs compiled host code, sampled in loader workers."""
+    alternatives: ClassVar[str | None] = None
+    """A size that chooses which answer to the same prompt is the target; at most one of its values can be met."""
 
     vocab_size: int
     length: int
