@@ -148,6 +148,12 @@ def test_sequences_and_queries_have_the_stated_law(num_symbols, length, n, m):
     assert_has_law(parts(draw(30_000, **sizes), length, n), law(num_symbols, length, n, m))
 
 
+def test_shorter_examples_have_the_law_of_their_own_length():
+    batch = draw(40_000, num_symbols=2, max_length=9, min_length=6, answer_length=1)
+    shortest = Batch(*(x[batch.slices["length"] == 6] for x in batch[:4]), {})
+    assert_has_law(parts(shortest, 6, 2), law(2, 6, 2, 1))
+
+
 def law_of_two_copies() -> dict[tuple, float]:
     """The stated law at V = 3, L = 8, D = 2, n = 2, m = 1: two parts of four, one free symbol in each."""
     probability = defaultdict(float)
