@@ -136,3 +136,12 @@ def test_sampling_never_waits_for_the_device(answers, length):
     task = PermutationComposition(answers=answers)
     batch = task.sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
     assert (batch.tokens.shape, batch.targets.shape) == ((8, length), (8, 16))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kwargs", MODES)
+def test_cpu_and_cuda_give_the_same_examples(kwargs):
+    task, index = PermutationComposition(**kwargs), torch.arange(5000)
+    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))
+    assert all(torch.equal(on_cpu.slices[key], on_cuda.slices[key].cpu()) for key in on_cpu.slices)
