@@ -72,6 +72,7 @@ def assert_sound(task: FunctionComposition, batch: Batch) -> None:
         assert 0 <= start < task.start_size
         assert all(0 <= choice < fan_out for choice, fan_out in zip(w, task.fan_outs, strict=True))
         assert positions == [len(tokens) - 1]
+        assert task.facts_end == (sum(map(len, tables)) if task.order == "paper" else None)
         assert targets == [composed(tables, task.start_size, task.fan_outs, start, w)]
         outer = tables[-1]
         assert targets[0] in [v for i, v in enumerate(outer) if quarter == math.floor(4 * i / len(outer)) + 1]

@@ -97,6 +97,7 @@ def test_bits_are_the_entropy_of_all_answers():
     prompts = [[*table, 3 + x] for table in itertools.product(range(3), repeat=3) for x in range(3)]
     answers = task.solve(torch.tensor(prompts), torch.full((81, 1), 3)).view(27, 3)
     assert task.bits == pytest.approx(math.log2(len(answers.unique(dim=0))))
+    assert (task.facts_end, task.replace(query_order="prefix").facts_end) == (3, None)
     assert task.replace(query_order="prefix").bits is None
     assert task.replace(query_order="prefix").recalled_bits(torch.tensor(0.1)) is None
 

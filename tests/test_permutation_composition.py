@@ -97,6 +97,7 @@ def test_bits_are_the_entropy_of_the_answers_to_every_tau():
     prompts = torch.tensor([[*sigma, *(t + 3 for t in tau)] for sigma in orders for tau in orders])
     answers = task.solve(prompts, torch.arange(3, 6).expand(36, 3))
     assert task.bits == pytest.approx(math.log2(len(answers.view(6, 18).unique(dim=0))))
+    assert (task.facts_end, task.replace(answers="end").facts_end) == (3, 6)
     counts = answers.unique(dim=0, return_counts=True)[1] / 36
     assert task.replace(answers="end").bits == pytest.approx(-float(counts @ counts.log2()))
 

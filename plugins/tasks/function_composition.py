@@ -70,6 +70,7 @@ class FunctionComposition(Task):
         self.vocab_size, self.num_targets = self.num_values + num_tuples, 1
         self.length = 1 + self._num_choices + start_size * sum(growth)
         self.table_sizes = [start_size * factor for factor in growth]
+        self.facts_end = sum(self.table_sizes) if order == "paper" else None
         self._check_sizes(growth)
 
     def _check_sizes(self, growth: list[int]) -> None:

@@ -41,6 +41,7 @@ class FunctionEvaluation(Task):
             raise ValueError(f"query_order={query_order} must be suffix or prefix")
         self.num_entries, self.max_entries, self.query_order = num_entries, max_entries, query_order
         self.vocab_size, self.length, self.num_targets = 2 * max_entries, num_entries + 1, 1
+        self.facts_end = num_entries if query_order == "suffix" else None
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         n, draws = self.num_entries, Draws.of(index, seed=seed, stream=split)

@@ -47,6 +47,7 @@ class PermutationComposition(Task):
         self.num_entries, self.max_entries, self.answers = num_entries, max_entries, answers
         self.vocab_size, self.num_targets = 2 * max_entries + 1, num_entries
         self.length = (3 if answers == "end" else 2) * num_entries
+        self.facts_end = self.length - num_entries
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         n, draws = self.num_entries, Draws.of(index, seed=seed, stream=split)

@@ -34,7 +34,8 @@ class TwoSum(Task):
     Bits: each x_i asks for one of M numbers whether it is among those before it, and may ask for any; so the state
     before x_i determines the set of these, and the set is such a state. Its entropy is H(R) + E log2 (M choose R) for
     R different numbers; `bits` is the mean over the T - 1 queries, since the error is known as a mean over them.
-    None with `balanced`, whose query is not independent of the numbers before it.
+    None with `balanced`, whose query is not independent of the numbers before it. No `facts_end`: every number is
+    both a fact and a query.
 
     Source: arXiv:2602.01763, definition 2.6; its theorem A.9 takes M = n^2. Differs: `balanced`.
     """
