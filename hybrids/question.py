@@ -97,9 +97,8 @@ class QuestionTask(DecodedTask):
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
-        pairs = zip(tokens.tolist(), positions.tolist(), strict=True)
-        solved = [[self._answered(row)[place] for place in places] for row, places in pairs]
-        return torch.tensor(solved, device=tokens.device)
+        answered = torch.tensor([self._answered(row) for row in tokens.tolist()], device=tokens.device)
+        return answered.gather(1, positions)
 
     def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
         start, at = self.num_tokens + self.num_query, self.found_at
