@@ -43,12 +43,14 @@ class Question(NamedTuple):
 class QuestionTask(DecodedTask):
     """A context of `num_tokens` tokens and a question of `num_query` tokens, as in the docstring of this module.
 
-    A model may generate one token in `vanilla`; in `retrieval` twice as many as the reference, so that there is room
-    for one more search. An answer is the token before the first `[EOS]`, if the model has written it itself.
+    A model may generate one token in `vanilla`, its answer; in `retrieval` twice as many as the reference, so that
+    there is room for one more search, and the answer is the token before `[EOS]`, if the model has written it itself.
     """
 
     special = SearchTokens(open=OPEN, close=CLOSE, failed=FAILED)
 
+    answers: range
+    """Tokens that can be an answer."""
     max_num_tokens: int
     """Longest context that the vocabulary allows."""
     stored_bits: float | None
@@ -56,18 +58,18 @@ class QuestionTask(DecodedTask):
     num_alternatives: int
     """Answers that are possible once the question is known."""
 
-    def __init__(self, *, mode: str, num_tokens: int, num_query: int) -> None:
+    def __init__(self, *, mode: str, num_tokens: int, num_query: int, answers: range) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown; {suggest(mode, MODES)}")
-        self.mode, self.num_tokens, self.num_query = mode, num_tokens, num_query
-        num_prompt = num_tokens + num_query
-        self.found_at = num_prompt + num_query + 2
-        """Place of what the search returns, in `retrieval`."""
-        retrieves = mode == "retrieval"
-        self.length = self.found_at + 2 if retrieves else num_prompt
-        self.num_targets = num_query + 4 if retrieves else 1
-        self.max_new_tokens = 2 * self.num_targets if retrieves else 1
-        self.stop_tokens = (EOS,) if retrieves else ()
+        self.mode, self.num_tokens, self.num_query, self.answers = mode, num_tokens, num_query, answers
+        self.facts_end, self.prompt_end = num_tokens, num_tokens + num_query
+        if mode == "vanilla":
+            self.length, self.num_targets, self.max_new_tokens = self.prompt_end + 1, 1, 1
+            self.stop_tokens = tuple(answers)
+        else:
+            self.found_at = self.prompt_end + num_query + 2
+            self.length, self.num_targets = self.found_at + 3, num_query + 4
+            self.max_new_tokens, self.stop_tokens = 2 * self.num_targets, (EOS,)
 
     @abstractmethod
     def ask(self, draws: Draws) -> Question:
@@ -81,19 +83,15 @@ class QuestionTask(DecodedTask):
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         """What the tool finds for these words in the text before them; None for nothing."""
 
-    @abstractmethod
-    def is_answer(self, token: int) -> bool:
-        """Whether a token can be an answer."""
-
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         rows = self._write(index, seed, split)
-        written = torch.arange(self.num_tokens + self.num_query, self.length + 1, device=index.device)
+        written = torch.arange(self.prompt_end, self.length, device=index.device)
         if self.mode == "retrieval":
             written = torch.cat([written[: self.num_query + 2], written[self.num_query + 3 :]])
         targets = rows.index_select(1, written)
         slices = {"num_tokens": torch.full_like(index, self.num_tokens)}
         positions = (written - 1).repeat(len(index), 1)
-        return Batch(rows[:, :-1], positions, targets, torch.ones_like(targets, dtype=torch.bool), slices)
+        return Batch(rows, positions, targets, torch.ones_like(targets, dtype=torch.bool), slices)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
@@ -101,12 +99,10 @@ class QuestionTask(DecodedTask):
         return answered.gather(1, positions)
 
     def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
-        start, at = self.num_tokens + self.num_query, self.found_at
-        is_found = self.mode == "retrieval"
-        return [
-            Episode(row[:start], row[start:], [row[at : at + 1]] if is_found else [])
-            for row in self._write(index, seed, split).tolist()
-        ]
+        end, rows = self.prompt_end, self._write(index, seed, split).tolist()
+        if self.mode == "vanilla":
+            return [Episode(row[:end], row[end:], []) for row in rows]
+        return [Episode(row[:end], row[end:], [[row[self.found_at]]]) for row in rows]
 
     def search(self, tokens: Sequence[int]) -> list[int] | None:
         query = last_query(tokens, self.special)
@@ -118,7 +114,7 @@ class QuestionTask(DecodedTask):
     def judge(self, episode: Episode, written: Sequence[int]) -> bool | None:
         right = episode.trace[0 if self.mode == "vanilla" else -2]
         given = self._given(written)
-        return None if given is None or not self.is_answer(given) else given == right
+        return given == right if given in self.answers else None
 
     @property
     def bits(self) -> float | None:
@@ -147,7 +143,7 @@ class QuestionTask(DecodedTask):
         return self.replace(num_tokens=context - (self.length - self.num_tokens))
 
     def _write(self, index: Int[Tensor, " B"], seed: int, split: Split) -> Int[Tensor, "B N"]:
-        """Prompts with their traces, the last token included."""
+        """Prompts with their traces."""
         context, query, found, answer = self.ask(Draws.of(index, seed=seed, stream=split))
         if self.mode == "vanilla":
             return torch.cat([context, query, answer], dim=1)
@@ -155,12 +151,12 @@ class QuestionTask(DecodedTask):
         return torch.cat([context, query, opened, query, closed, found, answer, end], dim=1)
 
     def _answered(self, row: list[int]) -> list[int]:
-        """For each place the token that comes next."""
-        context, query = row[: self.num_tokens], row[self.num_tokens : self.num_tokens + self.num_query]
+        """For each place the token that comes next; what the search returns is never asked."""
+        context, query = row[: self.num_tokens], row[self.num_tokens : self.prompt_end]
         answer = self.answer(context, query)
         if self.mode == "vanilla":
-            return [*row[1:], answer]
-        return [*context, *query, OPEN, *query, CLOSE, FAILED, answer, EOS][1:]
+            return [*context, *query, answer, EOS][1:]
+        return [*context, *query, OPEN, *query, CLOSE, FAILED, answer, EOS, EOS][1:]
 
     def _given(self, written: Sequence[int]) -> int | None:
         """The answer that a model gives, or None."""

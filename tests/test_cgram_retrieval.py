@@ -17,7 +17,7 @@ MIN_P = 1e-4
 
 def drawn(task, count):
     """Contexts and questions, from 0."""
-    tokens = task.sample(torch.arange(count), seed=0, split=Split.TRAIN).tokens.numpy() - FIRST
+    tokens = task.sample(torch.arange(count), seed=0, split=Split.TRAIN).tokens.numpy()[:, :-1] - FIRST
     return tokens[:, : task.num_tokens], tokens[:, task.num_tokens :]
 
 

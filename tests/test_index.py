@@ -16,7 +16,7 @@ MIN_P = 1e-4
 
 def drawn(task, count):
     """Symbols and places, from 0."""
-    tokens = task.sample(torch.arange(count), seed=0, split=Split.TRAIN).tokens.numpy()
+    tokens = task.sample(torch.arange(count), seed=0, split=Split.TRAIN).tokens.numpy()[:, :-1]
     return tokens[:, :-1] - FIRST, tokens[:, -1] - task.first_place
 
 

@@ -25,7 +25,7 @@ class AssociativeRecall(QuestionTask):
     the one asked for is unique, and the others are uniform over the other symbols and independent. The search `q`
     returns what follows q where it first stands: the pattern `(?:^|\\s)q\\s+(\\S+)`.
 
-    Tokens: 4 specials, then `num_symbols` symbols. Length: n + 1, or n + 6 with retrieval.
+    Tokens: 4 specials, then `num_symbols` symbols. Length: n + 2, or n + 7 with retrieval.
 
     Chance: 1 / num_symbols, of the answer. In `retrieval`, what a batch asks is mostly the question and its brackets.
     Bits: the sum of log2(num_symbols - i) over i = 1 ... n - 1 with distinct symbols. What an exact answerer has
@@ -49,7 +49,8 @@ class AssociativeRecall(QuestionTask):
         check_setting("num_symbols", num_symbols, 3, MAX_HIGH // 2)
         most = num_symbols if distinct_symbols else MAX_HIGH // 2
         check_setting("num_tokens", num_tokens, 2, most, f"{distinct_symbols=}, {num_symbols=}")
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1)
+        answers = range(FIRST, FIRST + num_symbols)
+        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1, answers=answers)
         self.num_symbols, self.distinct_symbols, self.max_num_tokens = num_symbols, distinct_symbols, most
         self.vocab_size = FIRST + num_symbols
         entropy = math.fsum(math.log2(num_symbols - i) for i in range(1, num_tokens)) if distinct_symbols else None
@@ -75,9 +76,6 @@ class AssociativeRecall(QuestionTask):
 
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         return token_after(text, words)
-
-    def is_answer(self, token: int) -> bool:
-        return FIRST <= token < self.vocab_size
 
     def spell(self, token: int) -> str:
         """`s3` for symbol 3."""

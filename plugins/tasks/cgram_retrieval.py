@@ -30,7 +30,7 @@ class CGramRetrieval(QuestionTask):
     (n - c) / num_symbols^(c - 1) symbols are replaced. The search `q1 ... qm` returns what follows these words where
     they first stand: the pattern `(?:^|\\s)q1\\s+...\\s+qm\\s+(\\S+)`.
 
-    Tokens: 4 specials, then `num_symbols` symbols. Length: n + c - 1, or n + 2 c + 2 with retrieval.
+    Tokens: 4 specials, then `num_symbols` symbols. Length: n + c, or n + 2 c + 3 with retrieval.
 
     Chance: 1 / num_symbols, of the answer. In `retrieval`, what a batch asks is mostly the question and its brackets.
     Bits: None. Which c-grams can be asked varies with the context, and overlapping ones are not independent, so that
@@ -46,7 +46,8 @@ class CGramRetrieval(QuestionTask):
         check_setting("gram_length", gram_length, 2, MAX_HIGH // 4)
         check_setting("num_symbols", num_symbols, max(3, gram_length), MAX_HIGH // 2, f"{gram_length=}")
         check_setting("num_tokens", num_tokens, gram_length, MAX_HIGH // 2, f"{gram_length=}")
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=gram_length - 1)
+        answers = range(FIRST, FIRST + num_symbols)
+        super().__init__(mode=mode, num_tokens=num_tokens, num_query=gram_length - 1, answers=answers)
         self.gram_length, self.num_symbols, self.max_num_tokens = gram_length, num_symbols, MAX_HIGH // 2
         self.vocab_size = FIRST + num_symbols
         self.stored_bits, self.num_alternatives = None, num_symbols
@@ -67,9 +68,6 @@ class CGramRetrieval(QuestionTask):
 
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         return token_after(text, words)
-
-    def is_answer(self, token: int) -> bool:
-        return FIRST <= token < self.vocab_size
 
     def spell(self, token: int) -> str:
         """`s3` for symbol 3."""

@@ -50,7 +50,7 @@ class Copying(Task):
         self.shows_answers = shows_answers
         self.vocab_size = num_symbols + NUM_SPECIAL
         self.length = 2 * num_tokens + delay + 1
-        self.num_targets = num_tokens
+        self.num_targets, self.facts_end = num_tokens, num_tokens + delay
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)

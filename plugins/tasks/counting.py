@@ -28,7 +28,7 @@ class Counting(QuestionTask):
     and over 0 ... t for NO, at k uniform places; the other symbols are uniform over the alphabet without q, and
     independent. The search `v #t` returns v if v occurs more than t times in the context, else `[FAILED]`.
 
-    Tokens: 4 specials, `[NO]`, `[YES]`, `num_symbols` symbols, `max_count` thresholds. Length: n + 2, or n + 8 with
+    Tokens: 4 specials, `[NO]`, `[YES]`, `num_symbols` symbols, `max_count` thresholds. Length: n + 3, or n + 9 with
     retrieval. Contexts of any length share one vocabulary; counts do not grow with them.
 
     Chance: 1/2 exactly, of the answer, for whoever has not read the context, too. In `retrieval`, what a batch asks
@@ -47,7 +47,8 @@ class Counting(QuestionTask):
         check_setting("num_symbols", num_symbols, 2, MAX_HIGH // 4)
         check_setting("num_tokens", num_tokens, 1, MAX_HIGH // 2)
         check_setting("max_count", max_count, 1, num_tokens, f"{num_tokens=}")
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=2)
+        answers = range(NO, YES + 1)
+        super().__init__(mode=mode, num_tokens=num_tokens, num_query=2, answers=answers)
         self.num_symbols, self.max_count, self.max_num_tokens = num_symbols, max_count, MAX_HIGH // 2
         self.first_number = FIRST + num_symbols
         self.vocab_size = self.first_number + max_count
@@ -77,9 +78,6 @@ class Counting(QuestionTask):
         symbol, number = words
         context = text[: self.num_tokens]
         return symbol if count_exceeds(context, symbol, number - self.first_number) else None
-
-    def is_answer(self, token: int) -> bool:
-        return token in (NO, YES)
 
     def spell(self, token: int) -> str:
         """`s3` for symbol 3, `#2` for threshold 2."""

@@ -23,7 +23,7 @@ class Index(QuestionTask):
     `@a` returns the token at place a: the pattern `^(?:\\S+\\s+){a}(\\S+)`.
 
     Tokens: 4 specials, `num_symbols` symbols, then `max_tokens` places, so that contexts of up to `max_tokens` share
-    one vocabulary. Length: n + 1, or n + 6 with retrieval.
+    one vocabulary. Length: n + 2, or n + 7 with retrieval.
 
     Chance: 1 / num_symbols, of the answer. In `retrieval`, what a batch asks is mostly the question and its brackets.
     Bits: n log2(num_symbols): every symbol can be asked. None with retrieval.
@@ -37,7 +37,8 @@ class Index(QuestionTask):
         check_setting("num_symbols", num_symbols, 2, MAX_HIGH // 2)
         check_setting("max_tokens", max_tokens, 1, MAX_HIGH // 2)
         check_setting("num_tokens", num_tokens, 1, max_tokens, f"{max_tokens=} fixes the vocabulary")
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1)
+        answers = range(FIRST, FIRST + num_symbols)
+        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1, answers=answers)
         self.num_symbols, self.max_tokens, self.max_num_tokens = num_symbols, max_tokens, max_tokens
         self.stored_bits, self.num_alternatives = num_tokens * math.log2(num_symbols), num_symbols
         self.first_place = FIRST + num_symbols
@@ -54,9 +55,6 @@ class Index(QuestionTask):
 
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         return token_at(text, words[0] - self.first_place) if len(words) == 1 else None
-
-    def is_answer(self, token: int) -> bool:
-        return FIRST <= token < self.first_place
 
     def spell(self, token: int) -> str:
         """`s3` for symbol 3, `@2` for place 2."""

@@ -41,7 +41,7 @@ class Induction(Task):
         if not 2 <= num_symbols <= MAX_HIGH - 1:
             raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - 1}")
         self.length, self.num_symbols = length, num_symbols
-        self.vocab_size, self.num_targets = num_symbols + 1, 1
+        self.vocab_size, self.num_targets, self.facts_end = num_symbols + 1, 1, length - 1
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)

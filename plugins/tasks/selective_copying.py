@@ -46,7 +46,7 @@ class SelectiveCopying(Task):
         self.num_tokens, self.num_noise, self.num_symbols = num_tokens, num_noise, num_symbols
         self.vocab_size = num_symbols + NUM_SPECIAL
         self.length = num_noise + 2 * num_tokens
-        self.num_targets = num_tokens
+        self.num_targets, self.facts_end = num_tokens, num_noise + num_tokens
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
