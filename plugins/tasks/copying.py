@@ -32,9 +32,12 @@ class Copying(Task):
     function of the state there. Shown answers add nothing: given those before it, each answer still has its
     log2(num_symbols) bits, and by the chain rule they add up.
 
+    Overlap: there are num_symbols**num_tokens sequences. At the default, 10 symbols of 8 as published, a test example
+    is among 100,000 of training with probability 9e-5.
+
     Source: Arjovsky, Shah, Bengio: Unitary evolution recurrent neural networks, with 10 symbols of 8 and delays of
-    hundreds. Differs: the default delay is short, and nothing is asked before `[COPY]`, where the
-    original wants blanks. Shown answers are the form of arXiv:2402.01032 (Jelassi and others), without its delay.
+    hundreds. Differs: the default delay is short, and nothing is asked before `[COPY]`, where the original wants
+    blanks. Shown answers are the form of arXiv:2402.01032 (Jelassi and others), which has no delay.
     """
 
     def __init__(
