@@ -1,0 +1,116 @@
+"""Copying: symbols, a delay, and then the same symbols again."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.task import Batch, Split, Task
+
+BLANK, COPY, NUM_SPECIAL = 0, 1, 2
+
+
+@register("task", "copying", source="arXiv:1511.06464, section 5.1")
+class Copying(Task):
+    """Symbols, blanks, the request to copy, and as many blanks to answer at:
+
+        s3 s0 s7 . . . . . [COPY] . . .
+                                  ^ ^ ^   read here: s3, s0, s7
+
+    `num_tokens` symbols are uniform over `num_symbols` and independent; `delay` blanks follow. The model sees none of
+    its answers: position k after `[COPY]` is a blank, at which the k-th symbol is read. With `shows_answers=true` the
+    symbols stand in place of these blanks (teacher forcing), and each is read one position earlier, from `[COPY]` on.
+
+    Tokens: 0 the blank, 1 `[COPY]`, then the symbols. Length: 2 num_tokens + delay + 1.
+
+    Chance: 1 / num_symbols.
+    Bits: num_tokens log2(num_symbols). All that comes after the last symbol is known beforehand, so the answers are a
+    function of the state there. Shown answers add nothing: given those before it, each answer still has its
+    log2(num_symbols) bits, and by the chain rule they add up.
+
+    Overlap: there are num_symbols**num_tokens sequences. At the default, 10 symbols of 8 as published, a test example
+    is among 100,000 of training with probability 9e-5.
+
+    Source: Arjovsky, Shah, Bengio: Unitary evolution recurrent neural networks, with 10 symbols of 8 and delays of
+    hundreds. Differs: the default delay is short, and nothing is asked before `[COPY]`, where the original wants
+    blanks. Shown answers are the form of arXiv:2402.01032 (Jelassi and others), which has no delay.
+    """
+
+    def __init__(
+        self, *, num_tokens: int = 10, delay: int = 11, num_symbols: int = 8, shows_answers: bool = False
+    ) -> None:
+        if num_tokens < 1:
+            raise ValueError(f"num_tokens={num_tokens} must be at least 1")
+        if delay < 0:
+            raise ValueError(f"delay={delay} must not be negative")
+        if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
+            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+        self.num_tokens, self.delay, self.num_symbols = num_tokens, delay, num_symbols
+        self.shows_answers = shows_answers
+        self.vocab_size = num_symbols + NUM_SPECIAL
+        self.length = 2 * num_tokens + delay + 1
+        self.num_targets, self.facts_end = num_tokens, num_tokens + delay
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        draws = Draws.of(index, seed=seed, stream=split)
+        symbols = draws.integers("symbols", self.num_tokens, self.num_symbols).add_(NUM_SPECIAL)
+        tokens = symbols.new_full((len(index), self.length), BLANK)
+        tokens[:, : self.num_tokens] = symbols
+        asked = self.length - self.num_tokens
+        tokens[:, asked - 1] = COPY
+        if self.shows_answers:
+            tokens[:, asked:] = symbols
+        first = asked - 1 if self.shows_answers else asked
+        positions = torch.arange(first, first + self.num_tokens, device=index.device).repeat(len(index), 1)
+        slices = {"num_tokens": torch.full_like(index, self.num_tokens)}
+        return Batch(tokens, positions, symbols, torch.ones_like(symbols, dtype=torch.bool), slices)
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """What stands as far from the start as the position from where the answers begin."""
+        answers = []
+        for row, places in zip(tokens.tolist(), positions.tolist(), strict=True):
+            first = row.index(COPY) + (not self.shows_answers)
+            answers.append([row[place - first] for place in places])
+        return torch.tensor(answers, device=tokens.device)
+
+    def spell(self, token: int) -> str:
+        """`.` for a blank, `[COPY]`, and `s3` for symbol 3."""
+        return (".", "[COPY]")[token] if token < NUM_SPECIAL else f"s{token - NUM_SPECIAL}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_symbols
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"num_tokens": (self.num_tokens,)}
+
+    @property
+    def facts(self) -> int:
+        return self.num_tokens
+
+    @property
+    def bits(self) -> float:
+        return self.num_tokens * math.log2(self.num_symbols)
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return recalled_bits(errors, bits=self.bits, num_facts=self.num_tokens, num_symbols=self.num_symbols)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Up to four times of both."""
+        return {name: tuple(sorted({k * getattr(self, name) for k in (1, 2, 4)})) for name in ("num_tokens", "delay")}
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        """Symbols in proportion, rounded down; the delay takes the rest."""
+        if context < 3:
+            raise ValueError(f"context={context} must be at least 3: a symbol, [COPY], an answer")
+        num_tokens = max(1, self.num_tokens * context // self.length)
+        return self.replace(num_tokens=num_tokens, delay=context - 1 - 2 * num_tokens)

@@ -1,0 +1,71 @@
+"""Index: which token stands at a place."""
+
+import math
+from collections.abc import Sequence
+
+from hybrids.question import SPECIALS, Question, QuestionTask, check_setting
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.search import token_at
+
+FIRST = len(SPECIALS)
+"""The first symbol; the places come after the symbols."""
+
+
+@register("task", "index", source="arXiv:2402.18510, definition 4.2")
+class Index(QuestionTask):
+    """n = `num_tokens` symbols and a place, which is a token of its own; the answer is the symbol there:
+
+        vanilla      s3 s0 s0 s7 @2                                     read at @2: s0
+        retrieval    s3 s0 s0 s7 @2 [SS] @2 [ES] s0 s0 [EOS]            no loss on the first s0, which the tool writes
+
+    Symbols are uniform over `num_symbols` and independent; places are uniform over the n, counted from 0. The search
+    `@a` returns the token at place a: the pattern `^(?:\\S+\\s+){a}(\\S+)`.
+
+    Tokens: 4 specials, `num_symbols` symbols, then `max_tokens` places, so that contexts of up to `max_tokens` share
+    one vocabulary. Length: n + 2, or n + 7 with retrieval.
+
+    Chance: 1 / num_symbols, of the answer. In `retrieval`, what a batch asks is mostly the question and its brackets.
+    Bits: n log2(num_symbols): every symbol can be asked. None with retrieval.
+
+    Source: arXiv:2402.18510, definition 4.2 and section 5.1. Differs: the pattern, which as printed counts characters.
+    """
+
+    def __init__(
+        self, *, num_tokens: int = 32, num_symbols: int = 64, max_tokens: int = 512, mode: str = "vanilla"
+    ) -> None:
+        check_setting("num_symbols", num_symbols, 2, MAX_HIGH // 2)
+        check_setting("max_tokens", max_tokens, 1, MAX_HIGH // 2)
+        check_setting("num_tokens", num_tokens, 1, max_tokens, f"{max_tokens=} fixes the vocabulary")
+        answers = range(FIRST, FIRST + num_symbols)
+        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1, answers=answers)
+        self.num_symbols, self.max_tokens, self.max_num_tokens = num_symbols, max_tokens, max_tokens
+        self.stored_bits, self.num_alternatives = num_tokens * math.log2(num_symbols), num_symbols
+        self.first_place = FIRST + num_symbols
+        self.vocab_size = self.first_place + max_tokens
+
+    def ask(self, draws: Draws) -> Question:
+        context = draws.integers("symbols", self.num_tokens, self.num_symbols).add_(FIRST)
+        place = draws.integers("place", 1, self.num_tokens)
+        answer = context.gather(1, place)
+        return Question(context, place + self.first_place, answer, answer)
+
+    def answer(self, context: Sequence[int], query: Sequence[int]) -> int:
+        return dict(enumerate(context, self.first_place))[query[0]]
+
+    def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
+        return token_at(text, words[0] - self.first_place) if len(words) == 1 else None
+
+    def spell(self, token: int) -> str:
+        """`s3` for symbol 3, `@2` for place 2."""
+        if token < FIRST:
+            return SPECIALS[token]
+        return f"s{token - FIRST}" if token < self.first_place else f"@{token - self.first_place}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_symbols
+
+    @property
+    def facts(self) -> int:
+        return self.num_tokens

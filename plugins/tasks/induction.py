@@ -1,0 +1,95 @@
+"""Induction heads: a special token, again at the end, asks for what stood after it the first time."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.task import Batch, Split, Task
+
+SPECIAL = 0
+
+
+@register("task", "induction", source="arXiv:2312.00752, section 4.1.2 and appendix E.1")
+class Induction(Task):
+    """Random symbols, among them once the special token, which comes again at the end:
+
+        s4 s1 [KEY] s9 s9 s0 s4 [KEY]
+                                ^       read here: s9
+
+    All symbols are uniform over `num_symbols` and independent. The first `[KEY]` is at a uniform place of the first
+    length - 2, so that a symbol follows it before the last token.
+
+    Tokens: 0 `[KEY]`, then the symbols. Length: `length`, `[KEY]` at the end included.
+
+    Chance: 1 / num_symbols.
+    Bits: log2(num_symbols). The question is known beforehand, so the one symbol after `[KEY]` is all that has to be
+    kept, from there on.
+
+    Source: Gu and Dao: Mamba, trained at length 256 with a vocabulary of 16 and tested at lengths 64 to 2**20; the
+    task is that of arXiv:2212.14052 (H3), which took the idea from arXiv:2209.11895. Differs: the default is shorter;
+    that the vocabulary of 16 includes `[KEY]` is our reading.
+    """
+
+    def __init__(self, *, length: int = 64, num_symbols: int = 15) -> None:
+        if not 3 <= length <= MAX_HIGH:
+            raise ValueError(f"length={length} must be from 3 to {MAX_HIGH}")
+        if not 2 <= num_symbols <= MAX_HIGH - 1:
+            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - 1}")
+        self.length, self.num_symbols = length, num_symbols
+        self.vocab_size, self.num_targets, self.facts_end = num_symbols + 1, 1, length - 1
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        draws = Draws.of(index, seed=seed, stream=split)
+        tokens = draws.integers("symbols", self.length, self.num_symbols).add_(1)
+        place = draws.integers("place", 1, self.length - 2)
+        tokens.scatter_(1, place, SPECIAL)
+        tokens[:, -1] = SPECIAL
+        positions = torch.full_like(place, self.length - 1)
+        slices = {"length": torch.full_like(index, self.length)}
+        return Batch(tokens, positions, tokens.gather(1, place + 1), torch.ones_like(place, dtype=torch.bool), slices)
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """What follows the first occurrence of the token at the position."""
+        pairs = zip(tokens.tolist(), positions.tolist(), strict=True)
+        answers = [[row[row.index(row[place]) + 1] for place in places] for row, places in pairs]
+        return torch.tensor(answers, device=tokens.device)
+
+    def spell(self, token: int) -> str:
+        """`[KEY]`, and `s3` for symbol 3."""
+        return "[KEY]" if token == SPECIAL else f"s{token - 1}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_symbols
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"length": (self.length,)}
+
+    @property
+    def facts(self) -> int:
+        """The symbol after `[KEY]`."""
+        return 1
+
+    @property
+    def bits(self) -> float:
+        return math.log2(self.num_symbols)
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return recalled_bits(errors, bits=self.bits, num_facts=1, num_symbols=self.num_symbols)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Up to 16 times the length."""
+        return {"length": tuple(2**k * self.length for k in range(5))}
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        return self.replace(length=context)

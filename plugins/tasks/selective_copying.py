@@ -1,0 +1,108 @@
+"""Selective copying: symbols scattered among noise, to be given back in order."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.task import Batch, Split, Task
+
+NOISE, COPY, NUM_SPECIAL = 0, 1, 2
+
+
+@register("task", "selective_copying", source="arXiv:2312.00752, section 4.1.1 and appendix E.1")
+class SelectiveCopying(Task):
+    """Symbols at random places among noise, then one request for each:
+
+        . s3 . . s0 . . . s7 . [COPY] [COPY] [COPY]
+                               ^      ^      ^        read here: s3, s0, s7
+
+    `num_tokens` symbols are uniform over `num_symbols` and independent. They stand in order at `num_tokens` of the
+    first num_noise + num_tokens places, every choice of places being as likely. Answers are read at the `[COPY]`
+    tokens, and never shown.
+
+    Tokens: 0 noise, 1 `[COPY]`, then the symbols. Length: num_noise + 2 num_tokens.
+
+    Chance: 1 / num_symbols.
+    Bits: num_tokens log2(num_symbols): the symbols in order. Their places need not be kept.
+
+    Source: Gu and Dao: Mamba, with 4,096 places, 16 symbols to remember and a vocabulary of 16; and the public
+    generator of state-spaces/s4, whose law this is (`torch_copying_data` with variable=True). Differs: the default
+    is shorter, and `[COPY]` is token 1 instead of the last one.
+    """
+
+    def __init__(self, *, num_tokens: int = 16, num_noise: int = 48, num_symbols: int = 14) -> None:
+        if num_noise < 0:
+            raise ValueError(f"num_noise={num_noise} must not be negative")
+        if not 1 <= num_tokens <= MAX_HIGH - num_noise:
+            most = MAX_HIGH - num_noise
+            raise ValueError(f"num_tokens={num_tokens} must be from 1 to {most} (num_noise={num_noise})")
+        if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
+            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+        self.num_tokens, self.num_noise, self.num_symbols = num_tokens, num_noise, num_symbols
+        self.vocab_size = num_symbols + NUM_SPECIAL
+        self.length = num_noise + 2 * num_tokens
+        self.num_targets, self.facts_end = num_tokens, num_noise + num_tokens
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        draws = Draws.of(index, seed=seed, stream=split)
+        symbols = draws.integers("symbols", self.num_tokens, self.num_symbols).add_(NUM_SPECIAL)
+        end = self.length - self.num_tokens
+        places = draws.distinct("places", self.num_tokens, end).sort(dim=1).values
+        tokens = symbols.new_full((len(index), self.length), NOISE).scatter_(1, places, symbols)
+        tokens[:, end:] = COPY
+        positions = torch.arange(end, self.length, device=index.device).repeat(len(index), 1)
+        slices = {"num_noise": torch.full_like(index, self.num_noise)}
+        return Batch(tokens, positions, symbols, torch.ones_like(symbols, dtype=torch.bool), slices)
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """The k-th symbol at the k-th `[COPY]`."""
+        answers = []
+        for row, places in zip(tokens.tolist(), positions.tolist(), strict=True):
+            first = row.index(COPY)
+            symbols = [token for token in row[:first] if token != NOISE]
+            answers.append([symbols[place - first] for place in places])
+        return torch.tensor(answers, device=tokens.device)
+
+    def spell(self, token: int) -> str:
+        """`.` for noise, `[COPY]`, and `s3` for symbol 3."""
+        return (".", "[COPY]")[token] if token < NUM_SPECIAL else f"s{token - NUM_SPECIAL}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_symbols
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"num_noise": (self.num_noise,)}
+
+    @property
+    def facts(self) -> int:
+        return self.num_tokens
+
+    @property
+    def bits(self) -> float:
+        return self.num_tokens * math.log2(self.num_symbols)
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return recalled_bits(errors, bits=self.bits, num_facts=self.num_tokens, num_symbols=self.num_symbols)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Up to four times of both."""
+        names = ("num_tokens", "num_noise")
+        return {name: tuple(sorted({k * getattr(self, name) for k in (1, 2, 4)})) for name in names}
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        """Symbols in proportion, rounded down; noise takes the rest."""
+        if context < 2:
+            raise ValueError(f"context={context} must be at least 2: a symbol and [COPY]")
+        num_tokens = max(1, self.num_tokens * context // self.length)
+        return self.replace(num_tokens=num_tokens, num_noise=context - 2 * num_tokens)
