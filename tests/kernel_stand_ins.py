@@ -5,6 +5,7 @@ name, order, layout or scale shows without a GPU; the others are compared with o
 """
 
 import ast
+import functools
 import importlib.util
 import inspect
 import sys
@@ -41,6 +42,7 @@ def step_by_step(q, k, v, beta=None, log_decay=None, state=None, *, scale=None):
     return torch.stack(outputs, dim=1) * (K**-0.5 if scale is None else scale), state
 
 
+@functools.cache
 def declared_signature(place, name):
     """Signature of a function in fla's source, without importing it."""
     package = importlib.util.find_spec("fla")
@@ -160,7 +162,7 @@ def selective_scan_fn(
     assert A.dtype == D.dtype == torch.float32 and return_last_state and not delta_softplus
     x, dt, B, C = (t.transpose(1, 2) for t in (u, delta, B, C))
     y, state = selective_reference(x, dt, A, B, C, D)
-    return y.transpose(1, 2), state
+    return y.transpose(1, 2).to(u.dtype), state.float()
 
 
 def mamba_chunk_scan_combined(

@@ -89,13 +89,13 @@ def selective_scan_recurrent(
 
 
 def _choose(x: Tensor, d_state: int, state: Tensor | None, backend: str) -> str:
-    """What this call runs on: a kernel serves only what it can, and torch.compile traces none."""
+    """What this call runs on; torch.compile traces no kernel."""
     check_name(backend)
     if backend == "torch" or x.shape[1] == 1 or torch.compiler.is_compiling():
         return "torch"
-    demand = Demand(op="selective_scan", d_state=d_state)
-    chosen = resolve(demand, backend, device=x.device, dtype=x.dtype).backend
-    return "torch" if chosen == "mamba_ssm" and state is not None else chosen
+    if backend != "mamba_ssm":
+        backend = resolve(Demand(op="selective_scan", d_state=d_state), backend, device=x.device, dtype=x.dtype).backend
+    return "torch" if backend == "mamba_ssm" and state is not None else backend
 
 
 class _Inputs(NamedTuple):  # at the dtype of the computation
