@@ -32,8 +32,7 @@ Side = tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 
 def our_side(backend: str) -> Side:
-    block = Mamba(WIDTH, d_state=STATES)
-    block.backend = backend
+    block = Mamba(WIDTH, d_state=STATES, backend=backend)
     return block, lambda x: block(x)[0]
 
 

@@ -1,7 +1,7 @@
 """One layer of the stack: norm + mixers + norm + channel mixer, each with a residual."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
@@ -33,6 +33,13 @@ class Letter:
 
     mixer: Choice[Mixer[Any]] | None
     channel: Choice[ChannelMixer] | None
+
+    def without(self, setting: str) -> "Letter":
+        """The same with a setting of the mixer at its default."""
+        if self.mixer is None or setting not in self.mixer.settings:
+            return self
+        settings = {name: value for name, value in self.mixer.settings.items() if name != setting}
+        return replace(self, mixer=replace(self.mixer, settings=settings))
 
 
 class Block(nn.Module):

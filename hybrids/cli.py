@@ -80,6 +80,7 @@ def _eval(config: DictConfig) -> None:
         num_examples=settings.num_examples,
         batch_size=settings.batch_size,
         accelerator=settings.accelerator,
+        backend=settings.backend,
         threads=settings.threads,
     )
     place = folder.path / "eval"

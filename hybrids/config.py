@@ -43,6 +43,7 @@ class TrainConfig:
     data: DataSettings = field(default_factory=DataSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LogSettings = field(default_factory=LogSettings)
+    backend: str = "auto"
     seed: int = 0
     runs_dir: str = "runs"
     rerun: bool = False
@@ -57,6 +58,7 @@ class EvalConfig:
     num_examples: int = 512
     batch_size: int = 64
     accelerator: str = "cpu"
+    backend: str | None = None
     threads: int | None = None
 
 
@@ -122,6 +124,7 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         data=values.data,
         trainer=values.trainer,
         logger=values.logger,
+        backend=values.backend,
         seed=values.seed,
         runs_dir=Path(values.runs_dir),
         rerun=values.rerun,

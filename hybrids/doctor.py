@@ -13,13 +13,15 @@ from typing import TypedDict
 import torch
 
 from hybrids import registry
-from hybrids.ops.backend import OPS, missing
+from hybrids.ops.backend import missing
+from hybrids.ops.demand import OPS
 
 DISTRIBUTIONS = ("hybrids", "torch", "triton", "flash-linear-attention", "mamba-ssm", "causal-conv1d")
 
 NOTES = {
     ("linear_attention", "fla"): "widths 16 to 256; float32 only as TF32",
     ("delta_rule", "fla"): "widths 16 to 256; float32 only as TF32, and not without a gate",
+    ("dplr", "fla"): "widths 16 to 256; no float32",
     ("mamba2_scan", "mamba_ssm"): "d_state and head_dim 16 to 256; float32 only as TF32",
     ("selective_scan", "mamba_ssm"): "d_state up to 256; from the start of a sequence",
     ("selective_scan", "cpp"): "on a CPU",

@@ -17,7 +17,7 @@ from hybrids.record import RunFolder, write_file
 from hybrids.registry import suggest
 from hybrids.run import Run, TrainerSettings
 from hybrids.task import Task
-from hybrids.training import build_model
+from hybrids.training import build_model, log_backends
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,17 @@ def evaluate_grid(
     num_examples: int,
     batch_size: int,
     accelerator: str = "cpu",
+    backend: str | None = None,
     threads: int | None = None,
 ) -> list[GridCell]:
     """Test scores of the last good checkpoint for every combination of `sizes` (empty: the task's own grid).
 
+    `backend` is that of all ops; None takes what the run asks for, or `auto` on another kind of device than it had.
     Raises ValueError for a run without a usable checkpoint and for a size that the task does not have.
     """
     _check_sizes(num_examples=num_examples, batch_size=batch_size)
     TrainerSettings(accelerator=accelerator).check_devices()
+    run = run.on(accelerator, backend)
     keep_freed_memory()
     set_threads(threads)
     task = run.task.build()
@@ -55,6 +58,7 @@ def evaluate_grid(
         seed=run.data.seed, batch_size=batch_size, eval_batch_size=batch_size, num_test_examples=num_examples
     )
     lit = load_model(run, folder, task)
+    log_backends(run)
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,

@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+from hybrids.mixer import Mixer
+from hybrids.ops.backend import GPU_BACKENDS
 from hybrids.types import Cache, State
 
 Carried: TypeAlias = State | Cache | Tensor | None
@@ -121,16 +123,25 @@ def _like_parameters(x: Tensor, module: object) -> Tensor:
 
 @contextmanager
 def _inference(module: object) -> Iterator[None]:
-    """No gradients and evaluation mode, and afterwards every submodule in the mode it was in."""
-    modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
+    """No gradients, evaluation mode and no kernels of a GPU; afterwards every submodule as it was.
+
+    Those kernels would hide their operations, and the module may still be on the CPU.
+    """
+    parts = list(module.modules()) if isinstance(module, nn.Module) else []
+    modes = {part: part.training for part in parts}
+    backends = {part: part.backends for part in parts if isinstance(part, Mixer)}
     try:
         for m in modes:
             m.training = False
+        for m, chosen in backends.items():
+            m.backends = {op: "torch" if name in GPU_BACKENDS else name for op, name in chosen.items()}
         with torch.no_grad():
             yield
     finally:
         for m, mode in modes.items():
             m.training = mode
+        for m, chosen in backends.items():
+            m.backends = chosen
 
 
 class _OperationCounter(TorchDispatchMode):

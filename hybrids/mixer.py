@@ -1,11 +1,14 @@
 """The contract of a mixer: an online sequence processor."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.ops.backend import Choice, check_name, resolve_all
+from hybrids.ops.demand import OPS, Demand
 from hybrids.types import State
 
 S = TypeVar("S", bound=State)
@@ -21,13 +24,23 @@ class Mixer(nn.Module, ABC, Generic[S]):
     A concrete mixer is one final class, `class Name(Mixer[NameState])`. `d_model` comes from the backbone;
     keyword-only arguments, annotated and all with a default, are its configuration. It initialises its own
     parameters (nothing re-initialises them later) and marks with `undecayed` those that decay would ruin.
+
+    A mixer whose ops have kernels names them in `demands`, takes the keyword `backend: str | None = None` (None: what
+    the run asks for), which it hands on to this constructor, and calls ops with `backend=self.backend_of(op)` or, where
+    it widens activations before the call, `**self.kernel(op, dtype)`. Whoever knows device and precision calls
+    `choose_backends`; without that, ops run on torch.
     """
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, backend: str | None = None) -> None:
         super().__init__()
         if d_model < 1:
             raise ValueError(f"d_model={d_model} must be at least 1")
+        if backend is not None:
+            check_name(backend)
         self.d_model = d_model
+        self.backend = backend
+        self.backends: dict[str, str] = {}
+        """What was chosen, by op."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B T D"], state: S | None = None) -> tuple[Float[Tensor, "B T D"], S]:
@@ -37,12 +50,34 @@ class Mixer(nn.Module, ABC, Generic[S]):
     def init_state(self, batch_size: int) -> S:
         """State at the start of a sequence, on the device of the parameters; the same as passing None."""
 
-    def backend_on(self, device_type: str) -> str:
-        """Backend that the ops of this mixer take on a device (`cpu`, `cuda`).
+    def demands(self) -> list[Demand]:
+        """What this mixer asks of the ops that have kernels; its main op first."""
+        return []
 
-        Raises ValueError where the one that was asked for cannot run.
+    def choose_backends(
+        self, requested: str = "auto", *, device: torch.device | str, dtype: torch.dtype
+    ) -> dict[str, Choice]:
+        """Choose the backends of all ops for activations of `dtype` on `device`; by op, with the reasons.
+
+        The setting of this mixer goes before `requested`, which also gives way to `auto` where no op has it. Raises
+        ValueError for a backend that cannot run.
         """
-        return "torch"
+        demands = self.demands()
+        if self.backend is not None:
+            requested = self.backend
+        elif not any(requested in OPS[demand.op] for demand in demands):
+            requested = "auto"
+        choices = resolve_all(demands, requested, device=device, dtype=dtype)
+        self.backends = {op: choice.backend for op, choice in choices.items()}
+        return choices
+
+    def backend_of(self, op: str) -> str:
+        """The backend for a call of `op`."""
+        return self.backends.get(op, "torch")
+
+    def kernel(self, op: str, dtype: torch.dtype) -> dict[str, Any]:
+        """Arguments for a call of `op`: its backend, and the dtype of the activations, in which a kernel multiplies."""
+        return {"backend": self.backend_of(op), "kernel_dtype": dtype}
 
     @abstractmethod
     def state_elements(self, context: int) -> int:

@@ -3,20 +3,25 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hybrids.block import Choice, Letter
 from hybrids.data import DataSettings
 from hybrids.logs import LogSettings
+from hybrids.mixer import Mixer
+from hybrids.ops.backend import Choice as BackendChoice
+from hybrids.ops.backend import check_name
+from hybrids.ops.demand import OPS
 from hybrids.optim import OptimSettings
 from hybrids.pattern import Pattern
 from hybrids.record import RunFolder
-from hybrids.registry import defaults_of, name_of
+from hybrids.registry import defaults_of, name_of, suggest
 from hybrids.task import Task
 
 
@@ -88,11 +93,16 @@ class Run:
     data: DataSettings = field(default_factory=DataSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LogSettings = field(default_factory=LogSettings)
+    backend: str = "auto"
+    """Of the ops of all mixers that have it; a mixer's own setting `backend` goes before."""
     seed: int = 0
     runs_dir: Path = Path("runs")
     rerun: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     """The same as plain values, as config.yaml will hold it."""
+
+    def __post_init__(self) -> None:
+        check_name(self.backend)
 
     @property
     def id(self) -> str:
@@ -107,13 +117,51 @@ class Run:
         return RunFolder(self.runs_dir / self.id)
 
     @cached_property
-    def backend(self) -> dict[str, str]:
-        """Backend of the ops of each letter in use, resolved for the device of the run."""
-        device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
+    def backends(self) -> dict[str, dict[str, BackendChoice]]:
+        """Letter in use -> op -> its backend on the device of the run, and why.
+
+        Raises ValueError for a backend that cannot run, and for one that no letter has.
+        """
         used = {letter: self.letters[letter].mixer for letter in self.pattern.letters if letter in self.letters}
         with torch.random.fork_rng(devices=[]):
             built = {letter: mixer.build(self.model.d_model) for letter, mixer in used.items() if mixer is not None}
-        return {letter: mixer.backend_on(device) for letter, mixer in built.items()}
+        offered = {name for mixer in built.values() for demand in mixer.demands() for name in OPS[demand.op]}
+        if self.backend not in ("auto", "torch", *offered):
+            allowed = suggest("", ["auto", *sorted(offered | {"torch"})])
+            raise ValueError(f"backend={self.backend}: no letter of pattern={self.pattern.compact()} has it; {allowed}")
+        return {letter: self._choose(f"mixers.{letter}", mixer) for letter, mixer in built.items()}
+
+    @property
+    def backend_names(self) -> dict[str, str]:
+        """Letter -> backend of its main op; other ops that run a kernel follow, as in `fla+short_conv:mamba_ssm`."""
+        return {letter: _spell(list(choices.items())) for letter, choices in self.backends.items()}
+
+    def choose_backends(self, model: nn.Module) -> None:
+        """Give every mixer of a model the backends of this run; ValueError as of `backends`."""
+        if not self.backends:
+            return
+        for mixer in model.modules():
+            if isinstance(mixer, Mixer):
+                self._choose("mixers", mixer)
+
+    def _choose(self, place: str, mixer: Mixer[Any]) -> dict[str, BackendChoice]:
+        device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
+        dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
+        try:
+            return mixer.choose_backends(self.backend, device=device, dtype=dtype)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+    def on(self, accelerator: str, backend: str | None = None) -> "Run":
+        """The same run on one device of a kind, to be evaluated there.
+
+        All its ops ask for `backend`; None asks for what the run asks, or for `auto` on another kind of device.
+        """
+        moved = replace(self, trainer=replace(self.trainer, accelerator=accelerator, devices=1))
+        if backend is None and accelerator == self.trainer.accelerator:
+            return moved
+        letters = {name: letter.without("backend") for name, letter in self.letters.items()}
+        return replace(moved, letters=letters, backend=backend or "auto")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -123,7 +171,10 @@ class Run:
         Loggers, paths, loader workers, devices, threads and ranks do not enter.
         """
         letters = {
-            letter: {"mixer": _choice(self.letters[letter].mixer), "channel": _choice(self.letters[letter].channel)}
+            letter: {
+                "mixer": _choice(self.letters[letter].without("backend").mixer),
+                "channel": _choice(self.letters[letter].channel),
+            }
             for letter in self.pattern.letters
         }
         return {
@@ -135,12 +186,19 @@ class Run:
             "data": _changed(self.data, without=("num_workers",)),
             "trainer": _changed(self.trainer, without=_PLACE),
             "precision": self.trainer.precision,
-            "backend": self.backend,
+            "backend": self.backend_names,
             "seed": self.seed,
         }
 
 
 _PLACE = ("accelerator", "devices", "strategy", "threads", "progress_bar", "profiler", "log_every", "precision")
+
+
+def _spell(choices: list[tuple[str, BackendChoice]]) -> str:
+    if not choices:
+        return "torch"
+    (_, main), *others = choices
+    return "+".join([main.backend, *(f"{op}:{choice.backend}" for op, choice in others if choice.backend != "torch")])
 
 
 def _choice(choice: Choice | None) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Train and evaluate one run with Lightning: start or continue it, test it, write its result."""
 
+import logging
 import math
 import os
 import time
@@ -22,6 +23,8 @@ from hybrids.provenance import describe_code, name_cpu
 from hybrids.record import RESULT_VERSION, Result, RunFolder, Sizes
 from hybrids.run import Run
 from hybrids.task import Split, Task
+
+log = logging.getLogger(__name__)
 
 
 class StopEarly(Callback):
@@ -74,10 +77,12 @@ class Clock(Callback):
 
 
 def build_model(run: Run, task: Task) -> Model:
-    """The model of a run with its initial weights, which depend on `run.seed` alone."""
+    """The model of a run with its backends and its initial weights, which depend on `run.seed` alone."""
     seed_everything(run.seed, verbose=False)
-    model = run.model
-    return Model(task.vocab_size, model.d_model, run.pattern, run.letters, tie_embeddings=model.tie_embeddings)
+    settings = run.model
+    model = Model(task.vocab_size, settings.d_model, run.pattern, run.letters, tie_embeddings=settings.tie_embeddings)
+    run.choose_backends(model)
+    return model
 
 
 def train(run: Run) -> Result:
@@ -114,6 +119,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         rank_zero_warn(f"{problem}; continuing from {checkpoint}")
     if checkpoint is not None and not is_child():
         print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
+    log_backends(run)
     sizes = measure_sizes(model, task.length)
     if run.trainer.compile:
         model.backbone.compile()
@@ -132,7 +138,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         identity=run.identity,
         code=describe_code(),
         hardware=_describe_hardware(trainer),
-        backend=run.backend,
+        backend=run.backend_names,
         steps=steps,
         examples=steps * run.data.batch_size,
         seconds=round(clock.seconds, 1),
@@ -149,6 +155,15 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         folder.write_result(result)
         _summarise(trainer, result)
     return result
+
+
+def log_backends(run: Run) -> None:
+    """Say which backend each op runs on, and why."""
+    if is_child():
+        return
+    for letter, choices in run.backends.items():
+        for op, choice in choices.items():
+            log.info("%s: %s on %s%s", letter, op, choice.backend, f" ({choice.reason})" if choice.reason else "")
 
 
 def measure_sizes(model: Model, context: int) -> Sizes:

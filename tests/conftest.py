@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
+import kernel_stand_ins
 import pytest
 import torch
 from hydra import compose, initialize_config_module
@@ -88,3 +89,9 @@ def fla_naive():
         return module
 
     return load
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, fla_naive):
+    """Modules in place of the kernel packages, and the calls of their functions."""
+    return kernel_stand_ins.install(monkeypatch, fla_naive)

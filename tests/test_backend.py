@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hybrids.ops import backend, kernels
-from hybrids.ops.backend import Demand, Obstacle, obstacles, resolve, resolve_all
+from hybrids.ops.backend import is_kernel, obstacles, resolve, resolve_all
+from hybrids.ops.demand import LIMITS, OPS, Demand, Obstacle
 
 DELTA = Demand(op="delta_rule", d_key=64, d_value=64, gate="scalar")
 CONV = Demand(op="short_conv", d_conv=64, conv_size=4)
@@ -51,6 +52,7 @@ def test_a_cpu_takes_torch_and_says_why_without_a_warning(monkeypatch):
         (Demand(op="selective_scan", d_state=16), "mamba_ssm"),
         (Demand(op="mamba2_scan", d_state=64, d_value=64), "mamba_ssm"),
         (Demand(op="linear_attention", d_key=16, d_value=256), "fla"),
+        (Demand(op="dplr", d_key=64, d_value=64, gate="key"), "fla"),
     ],
 )
 def test_auto_takes_the_fastest_that_can_run(whole_machine, demand, expected):
@@ -67,6 +69,7 @@ def test_auto_takes_the_fastest_that_can_run(whole_machine, demand, expected):
         (Demand(op="short_conv", d_conv=64, conv_size=5), BF16, "conv_size=5 is outside 2 to 4"),
         (Demand(op="short_conv", d_conv=20, conv_size=4), BF16, "20 features"),
         (Demand(op="delta_rule", d_key=64, d_value=64), torch.float32, "refuses float32"),
+        (Demand(op="dplr", d_key=64, d_value=64), torch.float32, "float32 is wrong on some platforms"),
         (DELTA, torch.float32, "float32 as TF32"),
         (DELTA, torch.float64, "torch.float64"),
         (CONV, torch.float64, "torch.float64"),
@@ -167,11 +170,25 @@ def test_a_package_built_for_another_torch_is_to_be_built_again(monkeypatch):
     assert found.command.startswith("pip uninstall -y causal-conv1d && CAUSAL_CONV1D_FORCE_BUILD=TRUE")
 
 
+def test_an_op_refuses_a_backend_that_it_does_not_have():
+    assert is_kernel("delta_rule", "fla")
+    assert not is_kernel("delta_rule", "torch")
+    with pytest.raises(ValueError, match=r"backend=mamba_ssm: delta_rule has no such backend; allowed: fla, torch"):
+        is_kernel("delta_rule", "mamba_ssm")
+
+
+def test_a_gpu_neither_builds_the_kernel_for_a_cpu_nor_mentions_it(monkeypatch):
+    monkeypatch.setattr(backend.selective_scan_cpu, "why_not", lambda: pytest.fail("it was built"))
+    with pytest.warns(UserWarning, match=r"mamba_ssm: no working GPU") as caught:
+        resolve(Demand(op="selective_scan", d_state=16), device="cuda")
+    assert "cpp" not in str(caught[0].message)
+
+
 def test_every_kernel_has_its_packages_its_limits_and_its_function():
-    pairs = {(op, name) for op, names in backend.OPS.items() for name in names if name != "torch"}
-    assert pairs == set(backend.PACKAGES) == set(backend._LIMITS)
-    assert all(callable(getattr(kernels, op)) for op in backend.OPS)
-    assert all(names[-1] == "torch" for names in backend.OPS.values())
+    pairs = {(op, name) for op, names in OPS.items() for name in names if name != "torch"}
+    assert pairs == set(backend.PACKAGES) == set(LIMITS)
+    assert all(callable(getattr(kernels, op)) for op in OPS)
+    assert all(names[-1] == "torch" for names in OPS.values())
 
 
 def test_tensors_on_a_cpu_are_an_obstacle_also_beside_a_gpu(whole_machine, monkeypatch):

@@ -20,7 +20,7 @@ def make_pair(backend: str = "torch") -> tuple[Mamba, MambaMixer, MambaConfig]:
     torch.manual_seed(0)
     config = MambaConfig(hidden_size=D_MODEL, state_size=6, expand=2, num_hidden_layers=1, time_step_rank=3)
     ours, theirs = Mamba(D_MODEL, d_state=6, dt_rank=3), MambaMixer(config, layer_idx=0)
-    ours.backend = backend
+    ours.backends["selective_scan"] = backend
     with torch.no_grad():
         ours.A_log.add_(torch.randn_like(ours.A_log) / 4)
         ours.D.uniform_(0.5, 1.5)
@@ -87,7 +87,7 @@ def test_prefill_and_decode_steps_agree_with_transformers_with_its_cache(backend
 def test_cutting_a_sequence_keeps_outputs_and_state(backend: str, cut: int) -> None:
     torch.manual_seed(0)
     mixer = Mamba(32).double()
-    mixer.backend = backend
+    mixer.backends["selective_scan"] = backend
     x = torch.randn(2, 70, 32, dtype=torch.float64)
     whole, end = mixer(x, mixer.init_state(2))
     first, middle = mixer(x[:, :cut])

@@ -1,18 +1,8 @@
-"""Kernels get what our ops mean: on a GPU by their results, elsewhere by stand-ins with fla's own signatures.
-
-The stand-ins compute with fla's naive functions and take exactly the arguments that fla's source declares, so that a
-changed name, order, layout or scale shows without a GPU. Both are compared with one step at a time, written out here.
-"""
-
-import ast
-import importlib.util
-import inspect
-import sys
-import types
-from pathlib import Path
+"""Kernels get what our ops mean: on a GPU by their results, elsewhere by the stand-ins of kernel_stand_ins.py."""
 
 import pytest
 import torch
+from kernel_stand_ins import selective_reference, step_by_step
 from torch.nn import functional as F
 
 from hybrids.ops import kernels
@@ -21,24 +11,6 @@ from hybrids.ops.short_conv import short_conv
 
 BF16 = torch.bfloat16
 GATES = ["none", "scalar", "key"]
-
-
-def step_by_step(q, k, v, beta=None, log_decay=None, state=None, *, scale=None):
-    """S <- a S; with beta, S <- S + beta k (v - S^T k)^T, without S <- S + k v^T; o = scale S^T q. In float64."""
-    q, k, v, beta, log_decay, state = (None if x is None else x.double() for x in (q, k, v, beta, log_decay, state))
-    (B, T, H, V), K = v.shape, q.shape[-1]
-    q, k = (x.repeat_interleave(H // x.shape[2], dim=2) for x in (q, k))
-    state = v.new_zeros(B, H, K, V) if state is None else state
-    outputs = []
-    for t in range(T):
-        if log_decay is not None:
-            state = state * log_decay[:, t].exp().reshape(B, H, -1, 1)
-        new = (
-            v[:, t] if beta is None else beta[:, t, :, None] * (v[:, t] - torch.einsum("bhkv,bhk->bhv", state, k[:, t]))
-        )
-        state = state + k[:, t].unsqueeze(-1) * new.unsqueeze(-2)
-        outputs.append(torch.einsum("bhkv,bhk->bhv", state, q[:, t]))
-    return torch.stack(outputs, dim=1) * (K**-0.5 if scale is None else scale), state
 
 
 def make_inputs(length, width, gate, *, has_beta, dtype=torch.float32, device="cpu", d_value=None, groups=3):
@@ -75,74 +47,8 @@ def assert_same(expected_side, actual_side, inputs, tolerance):
 # Without a GPU: stand-ins.
 
 
-def declared_signature(place, name):
-    """Signature of a function in fla's source, without importing it."""
-    package = importlib.util.find_spec("fla")
-    assert package is not None and package.origin is not None
-    tree = ast.parse((Path(package.origin).parent / "ops" / place).read_text())
-    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    assert not function.args.posonlyargs and not function.args.kwonlyargs
-    num_required = len(function.args.args) - len(function.args.defaults)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    empty = inspect.Parameter.empty
-    return inspect.Signature(
-        inspect.Parameter(arg.arg, kind, default=empty if i < num_required else None)
-        for i, arg in enumerate(function.args.args)
-    )
-
-
-@pytest.fixture
-def stand_ins(monkeypatch, fla_naive):
-    """Modules in place of fla's, and the names of the kernels called."""
-    called = []
-    naive_gla = fla_naive("ops/gla/naive.py").naive_recurrent_gla
-    naive_kda = fla_naive("ops/kda/naive.py").naive_recurrent_kda
-
-    def by_key(x, like):
-        decay = x.get("gk", x.get("g"))
-        decay = torch.zeros(like.shape[:3]) if decay is None else decay
-        return decay if decay.dim() == 4 else decay[..., None].expand_as(like)
-
-    def gla(x):
-        q = x["q"] if x["scale"] is None else x["q"] * (x["scale"] * x["q"].shape[-1] ** 0.5)
-        return naive_gla(q, x["k"], x["v"], by_key(x, q), x["initial_state"], output_final_state=True)
-
-    def delta(x):
-        decay = by_key(x, x["q"])
-        return naive_kda(
-            x["q"], x["k"], x["v"], decay, x["beta"], x["scale"], x["initial_state"], output_final_state=True
-        )
-
-    def stand_in(op, file, name, compute):
-        signature = declared_signature(f"{op}/{file}.py", name)
-
-        def kernel(*args, **kwargs):
-            called.append(name)
-            bound = signature.bind(*args, **kwargs).arguments
-            assert bound["output_final_state"] is True
-            assert bound["q"].dtype == bound["k"].dtype == bound["v"].dtype
-            state = bound["initial_state"]
-            assert state is None or state.dtype == torch.float32
-            decay = bound.get("gk", bound.get("g"))
-            assert decay is None or decay.isfinite().all()  # running sums of -inf are NaN
-            return compute({"scale": None, **bound})
-
-        module = sys.modules.get(f"fla.ops.{op}")
-        if not isinstance(module, types.SimpleNamespace):
-            module = types.SimpleNamespace()
-            monkeypatch.setitem(sys.modules, f"fla.ops.{op}", module)
-        setattr(module, name, kernel)
-
-    for op, stem, compute in [
-        ("simple_gla", "simple_gla", gla),
-        ("gla", "gla", gla),
-        ("delta_rule", "delta_rule", delta),
-        ("gated_delta_rule", "gated_delta_rule", delta),
-        ("kda", "kda", delta),
-    ]:
-        stand_in(op, "chunk", f"chunk_{stem}", compute)
-        stand_in(op, "fused_recurrent", f"fused_recurrent_{stem}", compute)
-    return called
+def names(calls):
+    return [call.name for call in calls]
 
 
 @pytest.mark.parametrize("scale", [None, 0.3])
@@ -159,7 +65,7 @@ def test_linear_attention_says_to_fla_what_it_means(stand_ins, length, gate, sca
 
     assert_same(ours, theirs, inputs, 1e-5)
     start = "fused_recurrent" if length <= 64 else "chunk"
-    assert stand_ins == [f"{start}_{'gla' if gate == 'key' else 'simple_gla'}"]
+    assert names(stand_ins) == [f"{start}_{'gla' if gate == 'key' else 'simple_gla'}"]
 
 
 def test_grouped_heads_odd_widths_and_the_start_of_a_sequence(stand_ins):
@@ -184,14 +90,47 @@ def test_the_delta_rule_says_to_fla_what_it_means(stand_ins, length, gate, scale
     assert_same(ours, theirs, inputs, 1e-5)
     name = {"none": "delta_rule", "scalar": "gated_delta_rule", "key": "kda"}[gate]
     start = "fused_recurrent" if length <= 64 and gate == "none" else "chunk"  # with a decay, steps have no gradient
-    assert stand_ins == [f"{start}_{name}"]
+    assert names(stand_ins) == [f"{start}_{name}"]
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, "fused_recurrent"), (64, "fused_recurrent"), (65, "chunk")])
 def test_a_decode_step_takes_the_kernel_without_a_gradient(stand_ins, length, expected):
     with torch.no_grad():
         kernels.delta_rule(**make_inputs(length, 4, "scalar", has_beta=True))
-    assert stand_ins == [f"{expected}_gated_delta_rule"]
+    assert names(stand_ins) == [f"{expected}_gated_delta_rule"]
+
+
+def dplr_step_by_step(q, k, v, a, b, log_decay, state=None, *, scale=1.0):
+    """S <- diag(exp(log_decay)) S + k v^T + b (a^T S) with S of before the step on both sides, in float64."""
+    q, k, v, a, b, log_decay = (x.double() for x in (q, k, v, a, b, log_decay))
+    state = torch.zeros(*q.shape[::2], q.shape[3], v.shape[3]) if state is None else state
+    state, outputs = state.double(), []
+    for t in range(q.shape[1]):
+        seen = torch.einsum("bhkv,bhk->bhv", state, a[:, t])
+        state = state * log_decay[:, t].exp().unsqueeze(-1)
+        for key, value in ((k[:, t], v[:, t]), (b[:, t], seen)):
+            state = state + key.unsqueeze(-1) * value.unsqueeze(-2)
+        outputs.append(scale * torch.einsum("bhkv,bhk->bhv", state, q[:, t]))
+    return torch.stack(outputs, dim=1), state
+
+
+def make_dplr_inputs(length, width, *, dtype=torch.float32, device="cpu"):
+    inputs = make_inputs(length, width, "key", has_beta=False, dtype=dtype, device=device)
+    rate = torch.rand(inputs["k"].shape, generator=torch.Generator().manual_seed(2)).to(device, dtype)
+    return inputs | {"a": -inputs["k"], "b": inputs["k"] * rate}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize("length", [7, 65])
+def test_the_generalised_delta_rule_says_to_fla_what_it_means(stand_ins, length, scale):
+    inputs = make_dplr_inputs(length, 4)
+    assert_same(
+        lambda **x: dplr_step_by_step(**x, scale=scale), lambda **x: kernels.dplr(**x, scale=scale), inputs, 1e-5
+    )
+    assert names(stand_ins) == ["chunk_dplr_delta_rule"]  # steps have no gradient
+    with torch.no_grad():
+        kernels.dplr(**inputs)
+    assert names(stand_ins)[1:] == [f"{'fused_recurrent' if length <= 64 else 'chunk'}_dplr_delta_rule"]
 
 
 def test_decays_of_zero_reach_the_kernel_as_finite_logarithms(stand_ins):
@@ -210,16 +149,6 @@ def test_activations_keep_their_dtype_and_states_are_float32(stand_ins):
         assert (o.dtype, state.dtype) == (BF16, torch.float32)
 
 
-def selective_reference(x, dt, A, B, C, D=None, state=None):
-    state = torch.zeros(x.shape[0], *A.shape, dtype=torch.float64, device=x.device) if state is None else state
-    outputs = []
-    for t in range(x.shape[1]):
-        written = (dt[:, t] * x[:, t])[..., None].double() * B[:, t, None]
-        state = (dt[:, t, :, None].double() * A).exp() * state + written
-        outputs.append((state * C[:, t, None]).sum(-1) + (0 if D is None else D * x[:, t]))
-    return torch.stack(outputs, dim=1), state
-
-
 def make_scan_inputs(length, d_state=4, *, width=8, dtype=torch.float32, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     x, dt = (torch.randn(2, length, width, generator=generator) for _ in range(2))
@@ -229,52 +158,14 @@ def make_scan_inputs(length, d_state=4, *, width=8, dtype=torch.float32, device=
     return {**activations, "A": A.to(device), "D": D.to(device)}
 
 
-def selective_scan_stand_in(
-    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
-):
-    """The signature and layout of mamba_ssm's `selective_scan_fn`: [B D T] and [B N T]."""
-    assert A.dtype == D.dtype == torch.float32 and return_last_state and not delta_softplus
-    x, dt, B, C = (t.transpose(1, 2) for t in (u, delta, B, C))
-    y, state = selective_reference(x, dt, A, B, C, D)
-    return y.transpose(1, 2), state
-
-
-def test_the_selective_scan_says_to_mamba_ssm_what_it_means(monkeypatch):
-    module = types.SimpleNamespace(selective_scan_fn=selective_scan_stand_in)
-    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", module)
+def test_the_selective_scan_says_to_mamba_ssm_what_it_means(stand_ins):
     inputs = make_scan_inputs(6)
     actual, expected = kernels.selective_scan(**inputs), selective_reference(**inputs)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6, check_dtype=False)
     x = inputs.pop("x").requires_grad_()
     _, state = kernels.selective_scan(x, **inputs)
     with pytest.raises(RuntimeError, match=r"no gradient for its final state; take backend=torch"):
         state.sum().backward()
-
-
-def mamba2_stand_in(
-    x,
-    dt,
-    A,
-    B,
-    C,
-    chunk_size,
-    D=None,
-    z=None,
-    dt_bias=None,
-    initial_states=None,
-    seq_idx=None,
-    cu_seqlens=None,
-    dt_softplus=False,
-    dt_limit=(0.0, float("inf")),
-    return_final_states=False,
-    return_varlen_states=False,
-    state_dtype=None,
-):
-    """The signature of mamba_ssm's `mamba_chunk_scan_combined`, whose states are [B H V N]."""
-    assert return_final_states and not dt_softplus and state_dtype == torch.float32
-    state = None if initial_states is None else initial_states.mT
-    o, state = step_by_step(C, B, dt[..., None] * x, log_decay=dt * A, state=state, scale=1.0)
-    return o.to(x.dtype), state.float().mT
 
 
 def make_mamba2_inputs(length, d_state=4, d_value=6, *, dtype=torch.float32, device="cpu"):
@@ -292,36 +183,12 @@ def mamba2_reference(x, dt, A, B, C, state=None):
     return step_by_step(C, B, dt[..., None].double() * x, log_decay=dt.double() * A, state=state, scale=1.0)
 
 
-def test_the_scan_of_mamba2_says_to_mamba_ssm_what_it_means(monkeypatch):
-    module = types.SimpleNamespace(mamba_chunk_scan_combined=mamba2_stand_in)
-    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.triton.ssd_combined", module)
+def test_the_scan_of_mamba2_says_to_mamba_ssm_what_it_means(stand_ins):
     assert_same(mamba2_reference, kernels.mamba2_scan, make_mamba2_inputs(9), 1e-5)
 
 
-def causal_conv1d_stand_in(
-    x,
-    weight,
-    bias=None,
-    seq_idx=None,
-    initial_states=None,
-    return_final_states=False,
-    final_states_out=None,
-    activation=None,
-):
-    """The signature of causal_conv1d's `causal_conv1d_fn`, and the layout that its CUDA code checks."""
-    assert x.stride(1) == 1 and x.stride(2) % 8 == 0 and x.stride(0) % 8 == 0
-    assert weight.dtype == x.dtype and not return_final_states
-    if initial_states is None:
-        initial_states = x.new_zeros(x.shape[0], x.shape[1], weight.shape[1] - 1).transpose(1, 2).contiguous().mT
-    assert initial_states.stride(1) == 1 and initial_states.dtype == x.dtype
-    y = F.conv1d(torch.cat([initial_states, x], dim=-1), weight[:, None], bias, groups=x.shape[1])
-    return F.silu(y) if activation == "silu" else y
-
-
 @pytest.mark.parametrize("has_state", [False, True])
-def test_the_short_convolution_says_to_causal_conv1d_what_it_means(monkeypatch, has_state):
-    module = types.SimpleNamespace(causal_conv1d_fn=causal_conv1d_stand_in)
-    monkeypatch.setitem(sys.modules, "causal_conv1d", module)
+def test_the_short_convolution_says_to_causal_conv1d_what_it_means(stand_ins, has_state):
     generator = torch.Generator().manual_seed(0)
     wide = torch.randn(2, 5, 19, generator=generator)
     inputs = {
@@ -384,6 +251,15 @@ def test_the_delta_rule_on_fla(length, width, gate, dtype):
     for actual, reference in ((o, expected), (state, expected_state)):
         atol = TOLERANCES[dtype] * reference.abs().max().item()
         torch.testing.assert_close(actual.double(), reference, rtol=0, atol=atol)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [16, 64, 128])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_generalised_delta_rule_on_fla(length, width):
+    require("dplr", "fla")
+    inputs = make_dplr_inputs(length, width, dtype=BF16, device="cuda")
+    assert_same(dplr_step_by_step, lambda **x: kernels.dplr(**x, scale=1.0), inputs, TOLERANCES[BF16])
 
 
 @pytest.mark.gpu

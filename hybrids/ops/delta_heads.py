@@ -17,12 +17,14 @@ def convolved_heads(
     *,
     num_heads: int,
     d_key: int,
+    backend: str = "torch",
 ) -> tuple[Float[Tensor, "B T H K"], Float[Tensor, "B T H K"], Float[Tensor, "B T H V"], Float[Tensor, "B W-1 F"]]:
     """Queries and keys of unit length, values, and the new tail; F = H (2 K + V), in the order q, k, v.
 
-    All go through a short convolution and silu; heads are in float32 or wider, the tail has the dtype of `qkv`.
+    All go through a short convolution, on `backend`, and silu; heads are in float32 or wider, the tail has the dtype of
+    `qkv`.
     """
-    convolved, tail = short_conv(qkv, weight, state=tail, activation="silu")
+    convolved, tail = short_conv(qkv, weight, state=tail, activation="silu", backend=backend)
     d_keys = num_heads * d_key
     parts = at_least_float32(convolved).split((d_keys, d_keys, qkv.shape[-1] - 2 * d_keys), dim=-1)
     q, k, v = (x.unflatten(-1, (num_heads, -1)) for x in parts)

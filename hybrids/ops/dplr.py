@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops import kernels
+from hybrids.ops.backend import is_kernel
 from hybrids.ops.dplr_chunks import ChunkedDPLR
 
 
@@ -29,16 +31,22 @@ def dplr(
     *,
     chunk_size: int = 16,
     scale: float | None = None,
+    backend: str = "torch",
+    kernel_dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """Outputs and final state, computed in chunks of at most `chunk_size` steps (a power of two); any T >= 1.
 
     `b=None` means b = k. `log_decay` is a natural logarithm, at most 0, and may be -inf. `state=None` is a zero
     state; `scale` defaults to K^-0.5. Computes in float32 (float64 when an input is float64), also under autocast;
     outputs have the dtype of `v`, the state that of the computation. Differentiable once. Raises ValueError for
-    shapes that do not belong together.
+    shapes that do not belong together. A kernel instead of torch, where `backend` names one, multiplies in
+    `kernel_dtype` (default: that of `v`).
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+    if is_kernel("dplr", backend):
+        _check_shapes(_Inputs(q, k, v, a, b, log_decay, state))
+        return kernels.dplr(q, k, v, a, b, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return dplr_recurrent(q, k, v, a, b, log_decay, state, scale=scale)
     with torch.autocast(q.device.type, enabled=False):
@@ -87,6 +95,8 @@ def per_key_delta_rule(
     *,
     chunk_size: int = 16,
     scale: float | None = None,
+    backend: str = "torch",
+    kernel_dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """S_t = (I - beta_t k_t k_t^T) diag(exp(log_decay_t)) S_{t-1} + beta_t k_t v_t^T, and the outputs of `dplr`.
 
@@ -97,6 +107,9 @@ def per_key_delta_rule(
         raise ValueError(f"beta has shape {tuple(beta.shape)}; {tuple(k.shape[:-1])} is needed")
     if log_decay.shape != k.shape:
         raise ValueError(f"log_decay has shape {tuple(log_decay.shape)}; {tuple(k.shape)} is needed")
+    if is_kernel("delta_rule", backend):
+        _check_shapes(_Inputs(q, k, v, k, None, log_decay, state))
+        return kernels.delta_rule(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     with torch.autocast(q.device.type, enabled=False):
         dtype = _computed_in(q, k, v, beta, log_decay, state)
         k, log_decay = k.to(dtype), log_decay.to(dtype)

@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.delta_rule import Chunks
+from hybrids.ops.delta_rule_chunks import Chunks
 
 
 class ChunkedDPLR(torch.autograd.Function):

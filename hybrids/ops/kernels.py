@@ -1,8 +1,9 @@
 """The GPU kernels of fla, mamba_ssm and causal_conv1d, called with the arguments of our ops.
 
 Every function here has the name, the arguments and the meaning of an op of hybrids.ops, for inputs that
-hybrids.ops.backend found valid. q, k, v and other activations are multiplied in the dtype they have; decays, beta and
-states go in as float32 and the state comes back as float32. Read against fla 0.6.0, mamba_ssm 2.3.2.post1 and
+hybrids.ops.backend found valid. q, k, v and other activations are multiplied in `dtype` (default: the one they have),
+and outputs come back in the dtype of the values; decays, beta and states go in as float32 and the state comes back as
+float32. Read against fla 0.6.0, mamba_ssm 2.3.2.post1 and
 causal_conv1d 1.6.1.
 """
 
@@ -29,12 +30,13 @@ def linear_attention(
     *,
     log_decay: Float[Tensor, "B T H"] | Float[Tensor, "B T H K"] | None = None,
     scale: float | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """fla's simple_gla (no decay, or one for each head) and gla (one for each key dimension)."""
     simple_gla, gla = import_module("fla.ops.simple_gla"), import_module("fla.ops.gla")
     d_value, out_dtype = v.shape[-1], v.dtype
     q, k = _ungrouped(q, v.shape[2]), _ungrouped(k, v.shape[2])
-    q, k, v = _at_one_dtype(q, k, _evened(v))
+    q, k, v = _at_one_dtype(q, k, _evened(v), dtype=dtype)
     state = None if state is None else _evened(state.float())
     log_decay = _clamped(log_decay)
     is_short = q.shape[1] <= SHORT
@@ -58,6 +60,7 @@ def delta_rule(
     state: Float[Tensor, "B H K V"] | None = None,
     *,
     scale: float | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """fla's delta_rule (no decay), gated_delta_rule (one for each head) and kda (one for each key dimension).
 
@@ -65,7 +68,7 @@ def delta_rule(
     """
     plain, by_head, by_key = (import_module(f"fla.ops.{name}") for name in ("delta_rule", "gated_delta_rule", "kda"))
     out_dtype = v.dtype
-    q, k, v = _at_one_dtype(q, k, v)
+    q, k, v = _at_one_dtype(q, k, v, dtype=dtype)
     log_decay, beta = _clamped(log_decay), beta.float()
     state = None if state is None else state.float()
     is_short = q.shape[1] <= SHORT
@@ -83,6 +86,34 @@ def delta_rule(
     return o.to(out_dtype), new_state
 
 
+def dplr(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B T H K"],
+    v: Float[Tensor, "B T H V"],
+    a: Float[Tensor, "B T H K"],
+    b: Float[Tensor, "B T H K"] | None,
+    log_decay: Float[Tensor, "B T H K"],
+    state: Float[Tensor, "B H K V"] | None = None,
+    *,
+    scale: float | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
+    """fla's generalised delta rule, which its chunk_rwkv7 is.
+
+    The step-by-step kernel has no backward pass, so it serves only where no gradient is taken.
+    """
+    module = import_module("fla.ops.generalized_delta_rule")
+    out_dtype = v.dtype
+    q, k, v, a, b = _at_one_dtype(q, k, v, a, k if b is None else b, dtype=dtype)
+    decay, state = _clamped(log_decay), None if state is None else state.float()
+    takes_gradient = torch.is_grad_enabled() and _needs_gradient(q, k, v, a, b, decay, state)
+    is_stepwise = q.shape[1] <= SHORT and not takes_gradient
+    kernel = module.fused_recurrent_dplr_delta_rule if is_stepwise else module.chunk_dplr_delta_rule
+    rest: dict[str, Any] = {"scale": scale, "initial_state": state, "output_final_state": True}
+    o, new_state = kernel(q, k, v, a, b, decay, **rest)
+    return o.to(out_dtype), new_state
+
+
 def mamba2_scan(
     x: Float[Tensor, "B T H V"],
     dt: Float[Tensor, "B T H"],
@@ -92,6 +123,7 @@ def mamba2_scan(
     state: Float[Tensor, "B H N V"] | None = None,
     *,
     chunk_size: int = 256,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H N V"]]:
     """mamba_ssm's chunked scan of Mamba-2: S_t = exp(dt_t A) S_{t-1} + dt_t B_t x_t^T, o_t = S_t^T C_t.
 
@@ -99,7 +131,8 @@ def mamba2_scan(
     and the skip D stay with the mixer.
     """
     ssd = import_module("mamba_ssm.ops.triton.ssd_combined")
-    x, B, C = _at_one_dtype(x, B, C)
+    out_dtype = x.dtype
+    x, B, C = _at_one_dtype(x, B, C, dtype=dtype)
     o, new_state = ssd.mamba_chunk_scan_combined(
         x,
         dt.float(),
@@ -111,7 +144,7 @@ def mamba2_scan(
         return_final_states=True,
         state_dtype=torch.float32,
     )
-    return o, new_state.mT.contiguous()
+    return o.to(out_dtype), new_state.mT.contiguous()
 
 
 def selective_scan(
@@ -179,9 +212,9 @@ def _evened(x: Tensor) -> Tensor:
     return F.pad(x, (0, 1)) if x.shape[-1] % 2 else x
 
 
-def _at_one_dtype(*xs: Tensor) -> tuple[Tensor, ...]:
-    """All at the dtype of the first: kernels assume that they agree."""
-    return tuple(x.to(xs[0].dtype) for x in xs)
+def _at_one_dtype(*xs: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
+    """All at one dtype, that of the first if none is given: kernels assume that they agree."""
+    return tuple(x.to(dtype or xs[0].dtype) for x in xs)
 
 
 def _clamped(log_decay: Tensor | None) -> Tensor | None:

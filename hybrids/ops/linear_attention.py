@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops import kernels
+from hybrids.ops.backend import is_kernel
 from hybrids.ops.linear_attention_chunks import PerHead, PerKey
 
 
@@ -24,6 +26,8 @@ def linear_attention(
     log_decay: Float[Tensor, "B T H"] | Float[Tensor, "B T H K"] | None = None,
     chunk_size: int = 32,
     scale: float | None = None,
+    backend: str = "torch",
+    kernel_dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """Outputs and final state, computed in chunks of at most `chunk_size` steps (powers of two); any T >= 1.
 
@@ -33,9 +37,13 @@ def linear_attention(
     state that of the computation. Differentiable once. Raises ValueError for shapes that do not belong together.
     Cost per step and head: 4 K V for the state, 2 chunk_size (K + V) for the output; with a gate per key feature
     about 3 log2(chunk_size) K more.
+    A kernel instead of torch, where `backend` names one, multiplies in `kernel_dtype` (default: that of `v`).
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+    if is_kernel("linear_attention", backend):
+        _check_shapes(_Inputs(q, k, v, log_decay, state))
+        return kernels.linear_attention(q, k, v, state, log_decay=log_decay, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
     with torch.autocast(q.device.type, enabled=False):

@@ -9,7 +9,8 @@ and only the state before every chunk is kept: the backward pass, written out, m
 
     g_t = dL/dh_t = dy_t C_t^T + exp(dt_{t+1} A) g_{t+1}      q_t = dL/d(dt_t A) = g_t exp(dt_t A) h_{t-1}
 
-Backends: `torch` everywhere; `cpp`, one fused kernel on a CPU (`selective_scan_cpu`), needs a C++ compiler.
+Backends: `torch` everywhere; `cpp`, one fused kernel on a CPU (`selective_scan_cpu`), needs a C++ compiler;
+`mamba_ssm`, the authors' kernel on a GPU.
 Source: arXiv:2312.00752, eq. 2 with zero-order hold for A and the simplified (Euler) rule for B, as in its code.
 """
 
@@ -21,9 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import selective_scan_cpu
-
-BACKENDS = ("auto", "torch", "cpp")
+from hybrids.ops import kernels, selective_scan_cpu
+from hybrids.ops.backend import check_name, resolve
+from hybrids.ops.demand import Demand
 
 
 def selective_scan(
@@ -42,15 +43,19 @@ def selective_scan(
 
     `state=None` is a zero state. Computes in float32 (float64 when an input is float64), also under autocast;
     outputs have the dtype of `x`, the state that of the computation. `chunk_size` is how many steps are in memory
-    at once, by default what fits the cache. `backend=auto` takes `cpp` for sequences on a CPU if the kernel can be
-    built, and says so once; the kernel differs from torch by rounding only. Differentiable once.
-    Raises ValueError for shapes that do not belong together, and for `backend=cpp` where it cannot run.
+    at once, by default what fits the cache. `backend=auto` takes the fastest that can run where `x` is; one step, and
+    whatever torch.compile traces, is for torch. `cpp` differs from torch by rounding only. `mamba_ssm` brings dt, B and
+    C to the dtype of `x`, starts from no state (torch goes on from one), and its final state has no gradient.
+    Differentiable once. Raises ValueError for shapes that do not belong together and for a backend that cannot run.
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    chosen = choose_backend(backend, x)
+    chosen = _choose(x, A.shape[1], state, backend)
     if x.shape[1] == 1:
         return selective_scan_recurrent(x, dt, A, B, C, D, state)
+    if chosen == "mamba_ssm":
+        _check_shapes(x, A, {"dt": dt, "B": B, "C": C, "D": D})
+        return kernels.selective_scan(x, dt, A, B, C, D)
     with torch.autocast(x.device.type, enabled=False):
         i = _prepare(x, dt, A, B, C, D, state)
         kernel = _TORCH if chosen == "torch" else selective_scan_cpu.KERNEL
@@ -83,19 +88,14 @@ def selective_scan_recurrent(
     return y.to(x.dtype), h
 
 
-def choose_backend(backend: str, x: Tensor) -> str:
-    """The backend that `selective_scan` runs `x` on; ValueError for one that cannot run, with the reason."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown; allowed: {', '.join(BACKENDS)}")
-    is_for_torch = x.shape[1] == 1 or not x.is_cpu or torch.compiler.is_compiling()
-    if backend == "torch" or (backend == "auto" and is_for_torch):
+def _choose(x: Tensor, d_state: int, state: Tensor | None, backend: str) -> str:
+    """What this call runs on; torch.compile traces no kernel."""
+    check_name(backend)
+    if backend == "torch" or x.shape[1] == 1 or torch.compiler.is_compiling():
         return "torch"
-    reason = selective_scan_cpu.why_not() if x.is_cpu else f"the tensors are on {x.device}, the kernel is for a CPU"
-    if reason is None:
-        return "cpp"
-    if backend == "cpp":
-        raise ValueError(f"backend='cpp' of selective_scan cannot run: {reason}; allowed here: torch")
-    return "torch"
+    if backend != "mamba_ssm":
+        backend = resolve(Demand(op="selective_scan", d_state=d_state), backend, device=x.device, dtype=x.dtype).backend
+    return "torch" if backend == "mamba_ssm" and state is not None else backend
 
 
 class _Inputs(NamedTuple):  # at the dtype of the computation

@@ -202,7 +202,6 @@ def why_not() -> str | None:
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("selective_scan runs on backend torch, three to four times slower than its kernel: %s", error)
         return str(error)
-    log.info("selective_scan runs on backend cpp")
     return None
 
 

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops import kernels
+from hybrids.ops.backend import is_kernel
+
 ACTIVATIONS = {None: lambda y: y, "silu": F.silu}
 
 
@@ -20,15 +23,20 @@ def short_conv(
     state: Float[Tensor, "B W-1 D"] | None = None,
     *,
     activation: str | None = None,
+    backend: str = "torch",
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B W-1 D"]]:
     """Outputs and the new state, both at the dtype of `x`, also under autocast.
 
     `state=None` is a state of zeros. Exact for any T >= 1, also T < W. Raises ValueError for shapes that do not
     belong together and for an unknown activation.
+    A kernel instead of torch, where `backend` names one, serves pieces of at least W tokens; a decode step never.
     """
-    state = _start(x, weight, state)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(map(repr, ACTIVATIONS))}")
+    if is_kernel("short_conv", backend) and x.shape[1] >= weight.shape[1]:
+        _check_shapes(x, weight, state)
+        return kernels.short_conv(x, weight, bias, state, activation=activation)
+    state = _start(x, weight, state)
     with torch.autocast(x.device.type, enabled=False):
         joined = torch.cat([state.to(x.dtype), x], dim=1)
         y = _filter(joined, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
@@ -37,15 +45,19 @@ def short_conv(
 
 
 def _start(x: Tensor, weight: Tensor, state: Tensor | None) -> Tensor:
+    needed = _check_shapes(x, weight, state)
+    return x.new_zeros(needed) if state is None else state
+
+
+def _check_shapes(x: Tensor, weight: Tensor, state: Tensor | None) -> tuple[int, int, int]:
+    """The shape of the state."""
     batch, _, width = x.shape
     if weight.shape[0] != width:
         raise ValueError(f"weight has shape {tuple(weight.shape)}; its first axis must be the width of x, {width}")
     needed = (batch, weight.shape[1] - 1, width)
-    if state is None:
-        return x.new_zeros(needed)
-    if state.shape != needed:
+    if state is not None and state.shape != needed:
         raise ValueError(f"state has shape {tuple(state.shape)}; {needed} is needed")
-    return state
+    return needed
 
 
 def _filter(joined: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.mixer import Mixer
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.precision import at_least_float32
@@ -47,9 +48,10 @@ class Based(Mixer[BasedState]):
         head_dim: int | None = None,
         feature_dim: int = 16,
         chunk_size: int = 64,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is V, by default d_model / num_heads; `feature_dim` is K."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         for name, value in (("feature_dim", feature_dim), ("chunk_size", chunk_size)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
@@ -73,7 +75,9 @@ class Based(Mixer[BasedState]):
         q, k = _monomials(q * self.feature_dim**-0.5), _monomials(k) * self._weights(k)
         v = F.pad(v, (0, 1), value=1.0)
         memory = None if state is None else state.memory
-        o, memory = linear_attention(q, k, v, memory, chunk_size=self.chunk_size, scale=1.0)
+        o, memory = linear_attention(
+            q, k, v, memory, chunk_size=self.chunk_size, scale=1.0, **self.kernel("linear_attention", projected.dtype)
+        )
         o = (o[..., :-1] / o[..., -1:]).flatten(2)
         return self.out_proj(o.to(projected.dtype)), BasedState(memory)
 
@@ -83,6 +87,9 @@ class Based(Mixer[BasedState]):
         return BasedState(
             weight.new_zeros(batch_size, self.num_heads, self.num_features, self.head_dim + 1, dtype=dtype)
         )
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.num_features, d_value=self.head_dim + 1, gate="none")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.num_features * (self.head_dim + 1)

@@ -23,6 +23,7 @@ from hybrids.ops.delta_heads import (
     value_width,
 )
 from hybrids.ops.delta_rule import delta_rule
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
@@ -59,10 +60,11 @@ class DeltaNet(Mixer[DeltaNetState]):
         use_output_gate: bool = False,
         allow_negative_eigenvalues: bool = False,
         chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         self.d_key = split_heads(d_model, num_heads, head_dim)
         self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
@@ -82,11 +84,20 @@ class DeltaNet(Mixer[DeltaNetState]):
     ) -> tuple[Float[Tensor, "B T D"], DeltaNetState]:
         tail, matrix = (None, None) if state is None else state
         qkv, gate, b = self.in_proj(x).split(self.widths, dim=-1)
-        q, k, v, tail = convolved_heads(qkv, self.conv_weight, tail, num_heads=self.num_heads, d_key=self.d_key)
+        q, k, v, tail = convolved_heads(
+            qkv,
+            self.conv_weight,
+            tail,
+            num_heads=self.num_heads,
+            d_key=self.d_key,
+            backend=self.backend_of("short_conv"),
+        )
         beta = at_least_float32(b).sigmoid()
         if self.allow_negative_eigenvalues:
             beta = 2 * beta
-        o, matrix = delta_rule(q, k, v, beta, state=matrix, chunk_size=self.chunk_size)
+        o, matrix = delta_rule(
+            q, k, v, beta, state=matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+        )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(at_least_float32(gate))
@@ -98,6 +109,12 @@ class DeltaNet(Mixer[DeltaNetState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
         return DeltaNetState(tail, matrix)
+
+    def demands(self) -> list[Demand]:
+        return [
+            Demand(op="delta_rule", d_key=self.d_key, d_value=self.d_value, gate="none"),
+            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
+        ]
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value

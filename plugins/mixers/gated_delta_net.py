@@ -24,6 +24,7 @@ from hybrids.ops.delta_heads import (
     value_width,
 )
 from hybrids.ops.delta_rule import delta_rule
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.steps import draw_dt_bias
@@ -61,10 +62,11 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         use_output_gate: bool = True,
         allow_negative_eigenvalues: bool = False,
         chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         self.d_key = split_heads(d_model, num_heads, head_dim)
         self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
@@ -87,9 +89,18 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
     ) -> tuple[Float[Tensor, "B T D"], GatedDeltaNetState]:
         tail, matrix = (None, None) if state is None else state
         qkv, gate, b, a = self.in_proj(x).split(self.widths, dim=-1)
-        q, k, v, tail = convolved_heads(qkv, self.conv_weight, tail, num_heads=self.num_heads, d_key=self.d_key)
+        q, k, v, tail = convolved_heads(
+            qkv,
+            self.conv_weight,
+            tail,
+            num_heads=self.num_heads,
+            d_key=self.d_key,
+            backend=self.backend_of("short_conv"),
+        )
         beta, log_decay = self._gates(b, a)
-        o, matrix = delta_rule(q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size)
+        o, matrix = delta_rule(
+            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+        )
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5) * self.norm_weight).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(gate)
@@ -101,6 +112,12 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
         return GatedDeltaNetState(tail, matrix)
+
+    def demands(self) -> list[Demand]:
+        return [
+            Demand(op="delta_rule", d_key=self.d_key, d_value=self.d_value, gate="scalar"),
+            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
+        ]
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.rms_norm import RMSNorm
@@ -51,9 +52,10 @@ class GatedLinearAttention(Mixer[GLAState]):
         gate_normalizer: float = 16.0,
         use_output_gate: bool = True,
         chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """Keys of all heads have expand_k d_model features, values expand_v d_model."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         for name, value in (("gate_rank", gate_rank), ("chunk_size", chunk_size)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
@@ -83,7 +85,15 @@ class GatedLinearAttention(Mixer[GLAState]):
         log_decay = F.logsigmoid(self.gate_proj(gate).to(dtype)) / self.gate_normalizer
         q, k, v, log_decay = (t.to(dtype).unflatten(-1, (self.num_heads, -1)) for t in (q, k, v, log_decay))
         matrix = None if state is None else state.matrix
-        o, matrix = linear_attention(q, k, v, matrix, log_decay=log_decay, chunk_size=self.chunk_size)
+        o, matrix = linear_attention(
+            q,
+            k,
+            v,
+            matrix,
+            log_decay=log_decay,
+            chunk_size=self.chunk_size,
+            **self.kernel("linear_attention", projected.dtype),
+        )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(g)
@@ -93,6 +103,9 @@ class GatedLinearAttention(Mixer[GLAState]):
         weight = self.in_proj.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
         return GLAState(weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value, gate="key")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.d_key * self.d_value

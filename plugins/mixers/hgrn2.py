@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.precision import at_least_float32
@@ -51,9 +52,10 @@ class HGRN2(Mixer[HGRN2State]):
         head_dim: int | None = None,
         lower_bound: float = 0.0,
         chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads, which is V."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size} must be at least 1")
         if not 0 <= lower_bound < 1:
@@ -74,13 +76,24 @@ class HGRN2(Mixer[HGRN2State]):
         q, f, v = (t.unflatten(-1, (self.num_heads, -1)) for t in wide.split(self.widths, dim=-1))
         k, log_decay = self._gates(f)
         matrix = None if state is None else state.matrix
-        o, matrix = linear_attention(F.silu(q), k, v, matrix, log_decay=log_decay, chunk_size=self.chunk_size)
+        o, matrix = linear_attention(
+            F.silu(q),
+            k,
+            v,
+            matrix,
+            log_decay=log_decay,
+            chunk_size=self.chunk_size,
+            **self.kernel("linear_attention", projected.dtype),
+        )
         return self.out_proj(self.norm(o.flatten(2)).to(projected.dtype)), HGRN2State(matrix)
 
     def init_state(self, batch_size: int) -> HGRN2State:
         weight = self.in_proj.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
         return HGRN2State(weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value, gate="key")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.d_key * self.d_value

@@ -23,6 +23,7 @@ from hybrids.ops.delta_heads import (
     initial_conv,
     value_width,
 )
+from hybrids.ops.demand import Demand
 from hybrids.ops.dplr import per_key_delta_rule
 from hybrids.ops.heads import split_heads
 from hybrids.ops.precision import at_least_float32
@@ -61,10 +62,11 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
         conv_size: int = 4,
         allow_negative_eigenvalues: bool = False,
         chunk_size: int = 16,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         self.d_key = split_heads(d_model, num_heads, head_dim)
         self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
@@ -89,9 +91,18 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
     ) -> tuple[Float[Tensor, "B T D"], KimiDeltaAttentionState]:
         tail, matrix = (None, None) if state is None else state
         qkv, b, decay, gate = self.in_proj(x).split(self.widths, dim=-1)
-        q, k, v, tail = convolved_heads(qkv, self.conv_weight, tail, num_heads=self.num_heads, d_key=self.d_key)
+        q, k, v, tail = convolved_heads(
+            qkv,
+            self.conv_weight,
+            tail,
+            num_heads=self.num_heads,
+            d_key=self.d_key,
+            backend=self.backend_of("short_conv"),
+        )
         beta, log_decay = self._gates(b, self.decay_proj(decay))
-        o, matrix = per_key_delta_rule(q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size)
+        o, matrix = per_key_delta_rule(
+            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+        )
         o = self.norm(o).flatten(2) * at_least_float32(self.gate_proj(gate)).sigmoid()
         return self.out_proj(o.to(qkv.dtype)), KimiDeltaAttentionState(tail, matrix)
 
@@ -101,6 +112,12 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
         return KimiDeltaAttentionState(tail, matrix)
+
+    def demands(self) -> list[Demand]:
+        return [
+            Demand(op="delta_rule", d_key=self.d_key, d_value=self.d_value, gate="key"),
+            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
+        ]
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value

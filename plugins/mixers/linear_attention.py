@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
@@ -30,8 +31,16 @@ class LinearAttention(Mixer[LinearAttentionState]):
     Source: arXiv:2006.16236, eq. 7 (phi = elu + 1) and 8-12, whose residual and f are the block's. No biases.
     """
 
-    def __init__(self, d_model: int, *, num_heads: int = 4, head_dim: int | None = None, chunk_size: int = 64) -> None:
-        super().__init__(d_model)
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        num_heads: int = 4,
+        head_dim: int | None = None,
+        chunk_size: int = 64,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(d_model, backend)
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size} must be at least 1")
         self.head_dim = split_heads(d_model, num_heads, head_dim)
@@ -46,13 +55,24 @@ class LinearAttention(Mixer[LinearAttentionState]):
         q, k, v = projected.to(self._state_dtype).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
         memory = None if state is None else state[0]
-        o, memory = linear_attention(_phi(q), _phi(k), v, memory, chunk_size=self.chunk_size, scale=1.0)
+        o, memory = linear_attention(
+            _phi(q),
+            _phi(k),
+            v,
+            memory,
+            chunk_size=self.chunk_size,
+            scale=1.0,
+            **self.kernel("linear_attention", projected.dtype),
+        )
         o = o[..., :-1] / o[..., -1:].clamp_min(_SMALLEST)
         return self.out_proj(o.flatten(2).to(projected.dtype)), LinearAttentionState(memory)
 
     def init_state(self, batch_size: int) -> LinearAttentionState:
         shape = (batch_size, self.num_heads, self.head_dim, self.head_dim + 1)
         return LinearAttentionState(self.in_proj.weight.new_zeros(shape, dtype=self._state_dtype))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.head_dim, d_value=self.head_dim + 1, gate="none")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.head_dim * (self.head_dim + 1)

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.demand import Demand
 from hybrids.ops.precision import at_least_float32
-from hybrids.ops.selective_scan import BACKENDS, choose_backend, selective_scan
+from hybrids.ops.selective_scan import selective_scan
 from hybrids.ops.short_conv import short_conv
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
@@ -50,13 +51,11 @@ class Mamba(Mixer[MambaState]):
         expand: int = 2,
         conv_size: int = 4,
         dt_rank: int | None = None,
-        backend: str = "auto",
+        backend: str | None = None,
     ) -> None:
-        """`dt_rank` is R, by default d_model / 16 rounded up; `backend` is that of the scan: auto, torch or cpp."""
-        super().__init__(d_model)
-        if backend not in BACKENDS:
-            raise ValueError(f"backend={backend!r} is unknown; allowed: {', '.join(BACKENDS)}")
-        self.backend = backend
+        """`dt_rank` is R, by default d_model / 16 rounded up."""
+        super().__init__(d_model, backend)
+        self.backends["selective_scan"] = backend or "auto"  # until one is chosen, each call takes what runs
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         for name, value in {"d_state": d_state, "expand": expand, "conv_size": conv_size, "dt_rank": rank}.items():
             if value < 1:
@@ -72,26 +71,18 @@ class Mamba(Mixer[MambaState]):
         self.D = undecayed(nn.Parameter(torch.ones(self.d_inner)))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def backend_on(self, device_type: str) -> str:
-        """A kernel for the CPU, where it can be built; the torch form elsewhere and for single steps."""
-        if device_type == "cpu":
-            return choose_backend(self.backend, torch.empty(1, 2, 1))
-        if self.backend == "cpp":
-            raise ValueError(
-                f"backend='cpp' of mamba cannot run on {device_type}: its kernel is for a CPU; allowed: torch"
-            )
-        return "torch"
-
     def forward(
         self, x: Float[Tensor, "B T D"], state: MambaState | None = None
     ) -> tuple[Float[Tensor, "B T D"], MambaState]:
         tail, ssm = (None, None) if state is None else state
         u, z = self.in_proj(x).chunk(2, dim=-1)
-        u, tail = short_conv(u, self.conv_weight, self.conv_bias, tail, activation="silu")
+        u, tail = short_conv(
+            u, self.conv_weight, self.conv_bias, tail, activation="silu", backend=self.backend_of("short_conv")
+        )
         dt, B, C = self.x_proj(u).split((self.dt_rank, self.d_state, self.d_state), dim=-1)
         dt = F.softplus(at_least_float32(F.linear(dt, self.dt_weight)) + at_least_float32(self.dt_bias))
         A = -at_least_float32(self.A_log).exp()
-        y, ssm = selective_scan(u, dt, A, B, C, self.D, ssm, backend=self.backend)
+        y, ssm = selective_scan(u, dt, A, B, C, self.D, ssm, backend=self.backend_of("selective_scan"))
         return self.out_proj(y * F.silu(z)), MambaState(tail, ssm)
 
     def init_state(self, batch_size: int) -> MambaState:
@@ -99,6 +90,12 @@ class Mamba(Mixer[MambaState]):
         tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_inner)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         return MambaState(tail, weight.new_zeros(batch_size, self.d_inner, self.d_state, dtype=dtype))
+
+    def demands(self) -> list[Demand]:
+        return [
+            Demand(op="selective_scan", d_state=self.d_state),
+            Demand(op="short_conv", d_conv=self.d_inner, conv_size=self.conv_size),
+        ]
 
     def state_elements(self, context: int) -> int:
         return self.d_inner * (self.conv_size - 1 + self.d_state)

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.demand import Demand
+from hybrids.ops.mamba2_scan import mamba2_scan
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.ops.short_conv import short_conv
@@ -54,9 +55,10 @@ class Mamba2(Mixer[Mamba2State]):
         head_dim: int = 32,
         conv_size: int = 4,
         chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is V and divides the inner width expand * d_model; `d_state` is N."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         sizes = {"d_state": d_state, "head_dim": head_dim, "conv_size": conv_size, "chunk_size": chunk_size}
         for name, value in sizes.items():
             if value < 1:
@@ -80,12 +82,15 @@ class Mamba2(Mixer[Mamba2State]):
     ) -> tuple[Float[Tensor, "B T D"], Mamba2State]:
         tail, matrix = (None, None) if state is None else state
         z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
-        xbc, tail = short_conv(xbc, self.conv_weight, self.conv_bias, tail, activation="silu")
+        xbc, tail = short_conv(
+            xbc, self.conv_weight, self.conv_bias, tail, activation="silu", backend=self.backend_of("short_conv")
+        )
         values, b, c = self._heads(xbc)
         delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
-        log_decay = delta * -self.A_log.to(values.dtype).exp()
-        written = values * delta.unsqueeze(-1)
-        y, matrix = linear_attention(c, b, written, matrix, log_decay=log_decay, chunk_size=self.chunk_size, scale=1.0)
+        rate = -self.A_log.to(values.dtype).exp()
+        y, matrix = mamba2_scan(
+            values, delta, rate, b, c, matrix, chunk_size=self.chunk_size, **self.kernel("mamba2_scan", xbc.dtype)
+        )
         y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
         y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)
         return self.out_proj(y), Mamba2State(tail, matrix)
@@ -96,6 +101,12 @@ class Mamba2(Mixer[Mamba2State]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         matrix = weight.new_zeros(batch_size, self.num_heads, self.d_state, self.head_dim, dtype=dtype)
         return Mamba2State(tail, matrix)
+
+    def demands(self) -> list[Demand]:
+        return [
+            Demand(op="mamba2_scan", d_state=self.d_state, d_value=self.head_dim),
+            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
+        ]
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.d_inner * self.d_state

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
@@ -46,10 +47,17 @@ class MLSTM(Mixer[MLSTMState]):
     """
 
     def __init__(
-        self, d_model: int, *, num_heads: int = 4, expand_k: float = 0.5, gate_cap: float = 15.0, chunk_size: int = 32
+        self,
+        d_model: int,
+        *,
+        num_heads: int = 4,
+        expand_k: float = 0.5,
+        gate_cap: float = 15.0,
+        chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """Keys of all heads together have expand_k d_model features, values d_model."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size} must be at least 1")
         if gate_cap <= 0:
@@ -87,6 +95,7 @@ class MLSTM(Mixer[MLSTMState]):
             memory,
             log_decay=log_decay,
             chunk_size=self.chunk_size,
+            **self.kernel("linear_attention", projected.dtype),
         )
         h = h[..., :-1] / torch.maximum(h[..., -1:].abs(), (-top).exp().unsqueeze(-1))
         h = F.layer_norm(h, (self.d_value,), eps=1e-6).flatten(2) * self.norm_weight * gate.sigmoid()
@@ -97,6 +106,9 @@ class MLSTM(Mixer[MLSTMState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         memory = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value + 1, dtype=dtype)
         return MLSTMState(memory, weight.new_zeros(batch_size, self.num_heads, dtype=dtype))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value + 1, gate="scalar")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * (self.d_key * (self.d_value + 1) + 1)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer
+from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
@@ -41,10 +42,17 @@ class Retention(Mixer[RetentionState]):
     """
 
     def __init__(
-        self, d_model: int, *, num_heads: int = 4, expand_v: float = 2.0, norm_eps: float = 1e-6, chunk_size: int = 32
+        self,
+        d_model: int,
+        *,
+        num_heads: int = 4,
+        expand_v: float = 2.0,
+        norm_eps: float = 1e-6,
+        chunk_size: int = 32,
+        backend: str | None = None,
     ) -> None:
         """Values of all heads together have expand_v d_model features, keys d_model."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size} must be at least 1")
         self.d_key = split_heads(d_model, num_heads)
@@ -80,6 +88,7 @@ class Retention(Mixer[RetentionState]):
             matrix,
             log_decay=log_decay.expand(batch, length, -1),
             chunk_size=self.chunk_size,
+            **self.kernel("linear_attention", projected.dtype),
         )
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + self.norm_eps)).flatten(2) * F.silu(g)
         past = torch.zeros(batch, dtype=torch.int64, device=x.device) if past is None else past
@@ -90,6 +99,9 @@ class Retention(Mixer[RetentionState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
         return RetentionState(matrix, weight.new_zeros(batch_size, dtype=torch.int64))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value, gate="scalar")]
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.d_key * self.d_value + 1

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, undecayed
+from hybrids.ops.demand import Demand
 from hybrids.ops.dplr import dplr
 from hybrids.ops.heads import split_heads
 from hybrids.ops.precision import at_least_float32
@@ -59,10 +60,11 @@ class RWKV7(Mixer[RWKV7State]):
         rate_rank: int | None = None,
         gate_rank: int | None = None,
         chunk_size: int = 16,
+        backend: str | None = None,
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads. Ranks are by default multiples of 32 near
         2.5 sqrt(d_model) for decay and rate, 5 sqrt(d_model) for the gate, and at least 32."""
-        super().__init__(d_model)
+        super().__init__(d_model, backend)
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         ranks = {"decay_rank": (decay_rank, 2.5), "rate_rank": (rate_rank, 2.5), "gate_rank": (gate_rank, 5.0)}
         sizes = {name: _rank(d_model, factor) if given is None else given for name, (given, factor) in ranks.items()}
@@ -100,7 +102,18 @@ class RWKV7(Mixer[RWKV7State]):
         removed, k = k * self.k_k, k * (1 + (rate - 1) * self.k_a)
         r, k, v, removed, rate, log_decay = (self._heads(t) for t in (r, k, v, removed, rate, log_decay))
         removed = F.normalize(removed, dim=-1)
-        o, matrix = dplr(r, k, v, -removed, removed * rate, log_decay, matrix, chunk_size=self.chunk_size, scale=1.0)
+        o, matrix = dplr(
+            r,
+            k,
+            v,
+            -removed,
+            removed * rate,
+            log_decay,
+            matrix,
+            chunk_size=self.chunk_size,
+            scale=1.0,
+            **self.kernel("dplr", projected.dtype),
+        )
         o = self._norm(o) + (r * self.r_k * k).sum(-1, keepdim=True) * v
         o = o.flatten(2) * self.gate(x_g)
         return self.out_proj(o.to(projected.dtype)), RWKV7State(x[:, -1].clone(), matrix)
@@ -110,6 +123,9 @@ class RWKV7(Mixer[RWKV7State]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         shape = (batch_size, self.num_heads, self.head_dim, self.head_dim)
         return RWKV7State(weight.new_zeros(batch_size, self.d_model), weight.new_zeros(shape, dtype=dtype))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="dplr", d_key=self.head_dim, d_value=self.head_dim, gate="key")]
 
     def state_elements(self, context: int) -> int:
         return self.d_model + self.num_heads * self.head_dim**2

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer
+from hybrids.ops.demand import Demand
 from hybrids.ops.short_conv import short_conv
 from hybrids.registry import register
 
@@ -32,8 +33,8 @@ class ShortConv(Mixer[ShortConvState]):
     Differs: the state is what a step needs, (conv_size - 1) D; zoology counts conv_size D.
     """
 
-    def __init__(self, d_model: int, *, conv_size: int = 3, add_input: bool = True) -> None:
-        super().__init__(d_model)
+    def __init__(self, d_model: int, *, conv_size: int = 3, add_input: bool = True, backend: str | None = None) -> None:
+        super().__init__(d_model, backend)
         if conv_size < 1:
             raise ValueError(f"conv_size={conv_size} must be at least 1")
         self.conv_size, self.add_input = conv_size, add_input
@@ -44,12 +45,21 @@ class ShortConv(Mixer[ShortConvState]):
     def forward(
         self, x: Float[Tensor, "B T D"], state: ShortConvState | None = None
     ) -> tuple[Float[Tensor, "B T D"], ShortConvState]:
-        mixed, tail = short_conv(x, self.conv_weight, self.conv_bias, None if state is None else state.tail)
+        mixed, tail = short_conv(
+            x,
+            self.conv_weight,
+            self.conv_bias,
+            None if state is None else state.tail,
+            backend=self.backend_of("short_conv"),
+        )
         y = self.proj(x) * mixed
         return (y + x if self.add_input else y), ShortConvState(tail)
 
     def init_state(self, batch_size: int) -> ShortConvState:
         return ShortConvState(self.proj.weight.new_zeros(batch_size, self.conv_size - 1, self.d_model))
+
+    def demands(self) -> list[Demand]:
+        return [Demand(op="short_conv", d_conv=self.d_model, conv_size=self.conv_size)]
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_model
