@@ -83,6 +83,7 @@ class NgramRetrieval(Task):
         self.vocab_size = NUM_SPECIAL + num_symbols
         self.length = self._overhead + max_length
         self.num_targets = answer_length
+        self.facts_end = None if self.facts is None or query_order == "prefix" else 1 + max_length
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
@@ -136,7 +137,7 @@ class NgramRetrieval(Task):
         return None if self.bits is None else self._bound(errors)
 
     def _bound(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        if self.facts is None or self.query_order == "prefix" or self.num_duplicates > 1:
+        if self.facts is None or self.facts_end is None or self.num_duplicates > 1:
             return None
         repeated = (self.max_length - self.query_length) / self.num_symbols**self.query_length
         bits = self.facts * math.log2(self.num_symbols)

@@ -72,6 +72,7 @@ class PositionRetrieval(Task):
         self.vocab_size = NUM_SPECIAL + 2 * max_tokens
         self.length = num_tokens + OVERHEAD + ends_with_bos
         self.num_targets = 1 + ends_with_bos
+        self.facts_end = 1 + num_tokens if query_order == "suffix" else None
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
