@@ -96,6 +96,13 @@ def test_every_choice_and_order_of_the_cells_is_as_frequent():
     assert stats.chisquare(list(keys.values())).pvalue > MIN_P
 
 
+def test_the_halves_of_a_key_are_uniform_and_unrelated():
+    _, batch = draw(4000, num_pairs=1, vocab_size=15, length=6)
+    joint = Counter((a, b) for a, b, *_ in batch.tokens.tolist())
+    assert set(joint) == set(itertools.product(range(1, 5), range(5, 10)))
+    assert stats.chisquare(list(joint.values())).pvalue > MIN_P
+
+
 @pytest.mark.parametrize("distinct", [True, False])
 def test_answers_are_uniform(distinct):
     _, batch = draw(6000, num_pairs=4, vocab_size=24, distinct_values=distinct)
