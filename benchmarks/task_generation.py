@@ -12,7 +12,8 @@ a round. Target: 5 %, and 25 % for is_tree in the mode retrieval.
 The last column is how many times as long a peer takes for as many examples. For the mqar tasks that is zoology (see
 mqar_generation.py), which makes a segment at once. The published codes of the n-gram and IsTree tasks make one
 example at a time in Python; they are not at hand, so plain restatements of these (below: `one_ngram`, `one_tree`),
-written for this comparison and marked with a *, stand in for them.
+written for this comparison and marked with a *, stand in for them. That of IsTree with retrieval writes a walk of a few
+numbers per step, a fraction of the trace that the task writes, so its ratio is far too low.
 """
 
 import argparse

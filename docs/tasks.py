@@ -54,7 +54,7 @@ def section(name: str, curves: list[dict[str, str]]) -> str:
     first = text.partition("\n\n")[0].rstrip(":.") + "."
     tasks = variants(entry.cls, name)
     parts = [f"## {name}\n", prose(first), f"Source: {entry.source}.\n"]
-    parts += [f"```\nhybrids task {name} {given(task)}\n\n{example(task)}\n```\n" for task in tasks]
+    parts += [f"```\nhybrids task {name}{given(task)}\n\n{example(task)}\n```\n" for task in tasks]
     modes = modes_of(entry.cls)
     parts += [table([entry.cls(mode=mode) for mode in modes] or [entry.cls()], modes or ["value"])]
     parts += [*paragraph(text, "Chance:"), *paragraph(text, "Bits:")]
@@ -86,9 +86,10 @@ def shrink(task: Task) -> Task:
 
 
 def given(task: Task) -> str:
-    """Settings that are not at their defaults, as they are typed."""
+    """Settings that are not at their defaults, and the mode, as they are typed; a space before each."""
     defaults = spell_settings(type(task)()).split()
-    return " ".join(setting for setting in spell_settings(task).split() if setting not in defaults)
+    settings = spell_settings(task).split()
+    return "".join(f" {word}" for word in settings if word not in defaults or word.startswith("mode="))
 
 
 def example(task: Task) -> str:
