@@ -24,9 +24,10 @@ from hybrids.evaluate import evaluate_grid, share_of_none, write_grid
 from hybrids.explain import USER_ERRORS, explain
 from hybrids.logs import silence_foreign_messages
 from hybrids.pattern import Pattern
-from hybrids.report import state
+from hybrids.report import examples, state
 from hybrids.report.heatmap import draw_heatmap
 from hybrids.report.tables import print_result, print_rows
+from hybrids.run import Run
 from hybrids.sweep import RememberSweep, run_cell, summarise
 from hybrids.training import is_child, train
 
@@ -133,10 +134,8 @@ def _show_state() -> None:
         return
     given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
     overrides = [argument for argument in sys.argv[1:] if argument not in given]
-    context = _read_context(given)
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
-        run = build_run(hydra.compose("train", overrides))
+    context = state.read_context(given)
+    run = _compose(overrides)
     parts = state.measure_parts(Backbone(run.model.d_model, run.pattern, run.letters), context)
     title = (
         f"pattern={run.pattern.compact()} context={context} model.d_model={run.model.d_model}, one sequence, backbone"
@@ -146,11 +145,23 @@ def _show_state() -> None:
         print(note)
 
 
-def _read_context(given: list[str]) -> int:
-    text = given[-1].removeprefix("context=") if given else "1024"
-    if not text.isdecimal():
-        raise ValueError(f"context={text} is not a number of tokens; allowed: 0 or more")
-    return int(text)
+def _compose(overrides: list[str]) -> Run:
+    """The run that these overrides describe."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
+        return build_run(hydra.compose("train", overrides))
+
+
+def run_task() -> int:
+    """`hybrids task`: examples of a task, and what it states. Exit code."""
+    return _run_program(_show_task, "task")
+
+
+def _show_task() -> None:
+    args = examples.read_arguments(sys.argv[1:], _COMMANDS["task"])
+    settings = [f"task.{setting.removeprefix('task.')}" for setting in args.settings]
+    task = _compose([f"task={args.task}", *settings]).task.build()
+    examples.show(task, args)
 
 
 def _run_program(program: Callable[[], None], name: str) -> int:
@@ -242,8 +253,8 @@ def _check_plugin(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """The console command; train, eval and state take Hydra's arguments."""
-    programs = {"train": run_train, "eval": run_eval, "state": run_state}
+    """The console command; train, eval, state and task take Hydra's arguments."""
+    programs = {"train": run_train, "eval": run_eval, "state": run_state, "task": run_task}
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in programs:
         return programs[command]()
@@ -260,6 +271,7 @@ _COMMANDS = {
     "train": "train a run: hybrids train arch=hybrid pattern=LLLA (Hydra arguments; -m sweeps)",
     "eval": "evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)",
     "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
+    "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",

@@ -191,3 +191,11 @@ def notes(parts: Sequence[Part]) -> list[str]:
 
 def _or_empty(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def read_context(given: Sequence[str]) -> int:
+    """The number of tokens in the last of the arguments context=<n>, 1024 without one."""
+    text = given[-1].removeprefix("context=") if given else "1024"
+    if not text.isdecimal():
+        raise ValueError(f"context={text} is not a number of tokens; allowed: 0 or more")
+    return int(text)

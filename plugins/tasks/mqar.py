@@ -1,12 +1,12 @@
 """Multi-query associative recall: key-value pairs, then each key again, to be answered by its value."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.ops.query_slots import bits_of_values, powers_of_two, slot_weights
 from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
@@ -86,11 +86,10 @@ class MultiQueryAssociativeRecall(Task):
             segments,
             shuffle_segments,
         )
-        if not 0 < power <= 10:
-            raise ValueError(f"power={power} must be above 0 and at most 10; 1 asks uniformly")
         if num_passes < 1:
             raise ValueError(f"num_passes={num_passes} must be at least 1")
         _check_size("", length, num_pairs, num_passes, vocab_size)
+        self._weights = slot_weights(length // 2 - num_passes, power, torch.device("cpu"))  # no example has more slots
         self._parts = self._check_segments()
         self._layouts: dict[torch.device, Layout] = {}
         self.num_targets = num_pairs
@@ -146,10 +145,7 @@ class MultiQueryAssociativeRecall(Task):
     def bits(self) -> float | None:
         if self.facts is None:
             return None
-        n, m = self.num_pairs, self.num_values
-        if not self.distinct_values:
-            return n * math.log2(m)
-        return math.fsum(math.log2(m - i) for i in range(n))
+        return bits_of_values(self.num_pairs, self.num_values, distinct=self.distinct_values)
 
     def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
         """bits - n*(h(e) + e*log2(M - 1)), Fano's inequality over the pairs; 0 from e = 1 - 1/M on."""
@@ -160,8 +156,8 @@ class MultiQueryAssociativeRecall(Task):
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Powers of two from half to eight times of both."""
-        pairs = _powers_of_two((self.num_pairs + 1) // 2, min(8 * self.num_pairs, self.num_keys))
-        return {"length": _powers_of_two(self.length // 2, 8 * self.length), "num_pairs": pairs}
+        pairs = powers_of_two((self.num_pairs + 1) // 2, min(8 * self.num_pairs, self.num_keys))
+        return {"length": powers_of_two(self.length // 2, 8 * self.length), "num_pairs": pairs}
 
     def resize(self, **sizes: int) -> Task:
         """One segment of this `length` and `num_pairs`, in place of any mixture."""
@@ -203,19 +199,17 @@ class MultiQueryAssociativeRecall(Task):
         return Layout(*(rows.index_select(0, segment) for rows in layout))
 
     def _build_layout(self, device: torch.device) -> Layout:
-        parts, last = self._parts, self.length // 2 - self.num_passes  # no example has more slots
-        slots = torch.arange(last)
+        parts, slots = self._parts, torch.arange(len(self._weights))
         pairs = torch.tensor([part.num_pairs for part in parts])[:, None]
         lengths = torch.tensor([part.length for part in parts])[:, None]
         context = 2 * self.num_passes * pairs
-        weights = torch.tensor([(i + 1) ** (self.power - 1) for i in range(last)], dtype=torch.float64)
         asked = torch.arange(self.num_pairs) < pairs
         pair = torch.where(asked, torch.arange(self.num_pairs), 0)
         keys = torch.cat([2 * (turn * pairs + pair) for turn in range(self.num_passes)], dim=1)
         layout = Layout(
             context_at=torch.cat([keys, keys + 1], dim=1),
             context_length=context,
-            slot_weights=torch.where(slots < (lengths - context) // 2, weights, 0.0),
+            slot_weights=torch.where(slots < (lengths - context) // 2, self._weights, 0.0),
             asked=asked,
             inside=(torch.arange(self.length) < lengths).to(torch.int64),
             num_pairs=pairs[:, 0],
@@ -252,7 +246,3 @@ def _check_size(where: str, length: int, num_pairs: int, num_passes: int, vocab_
     if num_pairs > vocab_size // 2 - 1 or vocab_size > MAX_HIGH:
         needed = f"{2 * num_pairs + 2} (num_pairs={num_pairs})"
         raise ValueError(f"{where}vocab_size={vocab_size} must be from {needed} to {MAX_HIGH}")
-
-
-def _powers_of_two(low: int, high: int) -> tuple[int, ...]:
-    return tuple(2**k for k in range(25) if low <= 2**k <= high)

@@ -1,0 +1,32 @@
+"""What the tasks of associative recall share: where queries fall, what their values hold, which sizes to try."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def slot_weights(num_slots: int, power: float, device: torch.device) -> Float[Tensor, " S"]:
+    """i**(power - 1) for slot i from 1, computed on the host: a device's own `pow` would not be reproducible.
+
+    Near power 0 queries crowd into the first slots, at 1 they are uniform. Raises ValueError for another power.
+    """
+    if not 0 < power <= 10:
+        raise ValueError(f"power={power} must be above 0 and at most 10; 1 asks uniformly")
+    weights = [(i + 1) ** (power - 1) for i in range(num_slots)]
+    return torch.tensor(weights, dtype=torch.float64, device=device)
+
+
+def bits_of_values(num: int, num_symbols: int, *, distinct: bool) -> float:
+    """Entropy of `num` values of `num_symbols`, independent and uniform, or drawn without replacement."""
+    if not distinct:
+        return num * math.log2(num_symbols)
+    return math.fsum(math.log2(num_symbols - i) for i in range(num))
+
+
+def powers_of_two(low: int, high: int) -> tuple[int, ...]:
+    """Those from `low` to `high`, at most 2**24: the values of a grid of sizes."""
+    return tuple(2**k for k in range(25) if low <= 2**k <= high)

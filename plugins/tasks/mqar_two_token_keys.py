@@ -1,0 +1,155 @@
+"""Multi-query associative recall with keys of two tokens, neither of which alone decides the value."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.ops.query_slots import bits_of_values, powers_of_two, slot_weights
+from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.task import Batch, Split, Task
+
+
+@register("task", "mqar_two_token_keys", source="HazyResearch/zoology, compositional MQAR; arXiv:2312.04927")
+class CompositionalAssociativeRecall(Task):
+    """Associative recall with keys of two tokens; the answer is read at the second token of a query.
+
+        a1 b2 v7 a3 b2 v1 a1 b5 v4   . . . a1 b5 . . . . a1 b2 . a3 b2 .       a1 b5 is asked: v4
+
+    With g = ceil(sqrt(n)) for n pairs, an example draws g first halves and g second halves without replacement, and
+    its keys are n different cells of that g x g grid, in an order that is uniform over all choices and orders. A
+    square n takes the whole grid: each half stands in g keys, so neither half alone tells which key is meant.
+    Otherwise a half may stand in one key only. Token 0 is filler; with W = V//3, first halves are tokens 1 ... W - 1,
+    second halves W ... 2W - 1, values 2W ... V - 1, drawn without replacement. What follows the context is cut into
+    three-token slots (one or two tokens may be left at the end). The n queries take n of them, drawn one after
+    another with weight proportional to i**(power - 1) for slot i from 1: near 0 they crowd behind the context, at 1
+    they are uniform. A query is the first two tokens of its slot; its value is the answer and is never shown. Every
+    other token is uniform over the vocabulary, or 0 with `random_fillers=False`.
+
+    Settings: `length` (T), `num_pairs` (n = P), `vocab_size` (V), `power`, `random_fillers`; `distinct_values=False`
+    draws values independently. The order of P is that of the pairs in the context.
+
+    Chance: 1/M for M = V - 2W values.
+    Bits: the keys are given and fillers do not matter, so an exact answerer has stored the values of all keys:
+    log2(M!/(M-n)!), or n*log2(M) with `distinct_values=False`.
+
+    Source: zoology's compositional MQAR. Differs: there n is a square and `length` even.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 8192,
+        length: int = 64,
+        num_pairs: int = 9,
+        power: float = 0.01,
+        random_fillers: bool = True,
+        distinct_values: bool = True,
+    ) -> None:
+        self.vocab_size, self.length, self.num_pairs, self.power = vocab_size, length, num_pairs, power
+        self.random_fillers, self.distinct_values = random_fillers, distinct_values
+        self._check_sizes()
+        self.num_targets = num_pairs
+        self.num_values = vocab_size - 2 * (vocab_size // 3)
+        self._num_halves = _grid_side(num_pairs)
+        self._slot_weights(torch.device("cpu"))  # refuses a power
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        draws, n, third = Draws.of(index, seed=seed, stream=split), self.num_pairs, self.vocab_size // 3
+        first, second = self._draw_keys(draws)
+        draw_values = draws.distinct if self.distinct_values else draws.integers
+        values = draw_values("values", n, self.num_values) + 2 * third
+        queries = 3 * draws.weighted_distinct("slots", n, self._slot_weights(index.device)) + 3 * n
+        tokens = self._draw_fillers(draws)
+        tokens[:, : 3 * n] = torch.stack([first, second, values], dim=2).flatten(1)
+        tokens.scatter_(1, queries, first).scatter_(1, queries + 1, second)
+        slices = {key: torch.full_like(index, value) for key, (value,) in self.slice_values.items()}
+        return Batch(tokens, queries + 1, values, torch.ones_like(queries, dtype=torch.bool), slices)
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """A dictionary of the context, asked for the two tokens that end at each position."""
+        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
+        return torch.tensor([self._read(row, asked) for row, asked in rows], device=tokens.device)
+
+    def spell(self, token: int) -> str:
+        """`a1`, `b2`, `v7`, and `.` for token 0."""
+        third = self.vocab_size // 3
+        part, number = (2, token - 2 * third) if token >= 2 * third else divmod(token, third)
+        return "." if token == 0 else f"{'abv'[part]}{number}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_values
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"num_pairs": (self.num_pairs,), "length": (self.length,)}
+
+    @property
+    def facts(self) -> int:
+        return self.num_pairs
+
+    @property
+    def bits(self) -> float:
+        return bits_of_values(self.num_pairs, self.num_values, distinct=self.distinct_values)
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return recalled_bits(errors, bits=self.bits, num_facts=self.num_pairs, num_symbols=self.num_values)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Lengths from half to eight times in powers of two; squares of pairs up to eight times."""
+        sides = range(_grid_side((self.num_pairs + 1) // 2), math.isqrt(8 * self.num_pairs) + 1)
+        return {
+            "length": powers_of_two(self.length // 2, 8 * self.length),
+            "num_pairs": tuple(side**2 for side in sides),
+        }
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        """Pairs in proportion (rounded down, at least 1)."""
+        return self.replace(length=context, num_pairs=max(1, self.num_pairs * context // self.length))
+
+    def _draw_keys(self, draws: Draws) -> tuple[Int[Tensor, "B P"], Int[Tensor, "B P"]]:
+        side, third = self._num_halves, self.vocab_size // 3
+        first = draws.distinct("first halves", side, third - 1) + 1
+        second = draws.distinct("second halves", side, third) + third
+        cells = draws.distinct("cells", self.num_pairs, side * side)
+        return first.gather(1, cells // side), second.gather(1, cells % side)
+
+    def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
+        return slot_weights(self.length // 3 - self.num_pairs, self.power, device)
+
+    def _draw_fillers(self, draws: Draws) -> Int[Tensor, "B T"]:
+        if self.random_fillers:
+            return draws.integers("fillers", self.length, self.vocab_size)
+        return torch.zeros(len(draws.rows), self.length, dtype=torch.int64, device=draws.rows.device)
+
+    def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
+        n = self.num_pairs
+        bound = {(tokens[3 * i], tokens[3 * i + 1]): tokens[3 * i + 2] for i in range(n)}
+        return [bound.get((tokens[position - 1], tokens[position]), 0) for position in asked]
+
+    def _check_sizes(self) -> None:
+        """ValueError unless the pairs and queries fit into `length`, and keys and values into the vocabulary."""
+        n, length = self.num_pairs, self.length
+        if n < 1:
+            raise ValueError(f"num_pairs={n} must be at least 1")
+        if length < 6:
+            raise ValueError(f"length={length} must be at least 6")
+        if 6 * n > length:
+            most = f"at most {length // 6} do, or use length={6 * n} or more"
+            raise ValueError(f"num_pairs={n} do not fit into length={length}: {most}")
+        least = max(3 * (_grid_side(n) + 1), 3 * n - 2 if self.distinct_values else 0)
+        if not least <= self.vocab_size <= MAX_HIGH:
+            raise ValueError(f"vocab_size={self.vocab_size} must be from {least} (num_pairs={n}) to {MAX_HIGH}")
+
+
+def _grid_side(num_pairs: int) -> int:
+    """Side of the smallest square grid with so many cells."""
+    return math.isqrt(num_pairs - 1) + 1

@@ -1,0 +1,166 @@
+"""Multi-query associative recall in which some keys are bound a second time; the last binding wins."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.ops.query_slots import bits_of_values, powers_of_two, slot_weights
+from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.registry import register
+from hybrids.rng import MAX_HIGH, Draws
+from hybrids.task import Batch, Split, Task
+
+
+@register("task", "mqar_updates", source="HazyResearch/zoology, forgetting MQAR; arXiv:2312.04927")
+class UpdatedAssociativeRecall(Task):
+    """Associative recall of what was bound last: `num_updates` of the `num_pairs` keys are bound a second time.
+
+        k3 v1 k7 v5 k3 v9 k2 v4   . . k7 . . k3 . . k2 .        k3 is asked: v9
+
+    The context has n + u bindings, for n pairs and u updates, in an order that is uniform over all orders of the n
+    keys, u of them twice: an update stands anywhere after the first binding of its key. Token 0 is filler, keys are
+    tokens 1 ... V//2 - 1, drawn without replacement; values V//2 ... V - 1. What follows the context is cut into
+    two-token slots. The n queries take n of them, drawn one after another with weight proportional to i**(power - 1)
+    for slot i from 1: near 0 they crowd behind the context, at 1 they are uniform. A query is the first token of its
+    slot; the value bound last is the answer and is never shown. Every other token is uniform over the vocabulary, or
+    0 with `random_fillers=False`.
+
+    Settings: `length` (T), `num_pairs` (n = P), `num_updates` (u, from 0 to n), `vocab_size` (V), `power`,
+    `random_fillers`. `distinct_values=False` draws values independently, so that an update may repeat what it
+    replaces; otherwise all n + u differ. The order of P is that in which the keys are first bound.
+
+    Chance: 1/M for M = V - V//2 values.
+    Bits: when the queries arrive, a value that was replaced answers nothing, so an exact answerer has stored the last
+    value of each key and no more: log2(M!/(M-n)!), or n*log2(M) with `distinct_values=False`, whatever u is.
+
+    Source: zoology's forgetting MQAR. Differs: there all updates stand behind all first bindings, so that the last u
+    bindings are known to count; here a reader has to look at the keys. There first values differ from each other
+    and updates only from what they replace.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 8192,
+        length: int = 64,
+        num_pairs: int = 8,
+        num_updates: int = 4,
+        power: float = 0.01,
+        random_fillers: bool = True,
+        distinct_values: bool = True,
+    ) -> None:
+        self.vocab_size, self.length = vocab_size, length
+        self.num_pairs, self.num_updates, self.power = num_pairs, num_updates, power
+        self.random_fillers, self.distinct_values = random_fillers, distinct_values
+        self._check_sizes()
+        self.num_targets = num_pairs
+        self.num_keys, self.num_values = vocab_size // 2 - 1, vocab_size - vocab_size // 2
+        self._context = 2 * (num_pairs + num_updates)
+        self._slot_weights(torch.device("cpu"))  # refuses a power
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        draws = Draws.of(index, seed=seed, stream=split)
+        n, u = self.num_pairs, self.num_updates
+        keys = draws.distinct("keys", n, self.num_keys) + 1
+        draw_values = draws.distinct if self.distinct_values else draws.integers
+        values = draw_values("values", n + u, self.num_values) + self.vocab_size // 2
+        places = draws.distinct("places", n + u, n + u)  # of binding j, which binds key j, or j - n for an update
+        lower, upper = places[:, :u].minimum(places[:, n:]), places[:, :u].maximum(places[:, n:])
+        first = torch.cat([lower, places[:, u:n]], dim=1)
+        last_values = torch.cat([values[:, n:], values[:, u:n]], dim=1)
+        order = first.argsort(dim=1)
+        queries, targets = keys.gather(1, order), last_values.gather(1, order)
+        positions = 2 * draws.weighted_distinct("slots", n, self._slot_weights(index.device)) + self._context
+        tokens, bound_at = self._draw_fillers(draws), 2 * torch.cat([first, upper], dim=1)
+        columns = torch.cat([bound_at, bound_at + 1, positions], dim=1)
+        tokens.scatter_(1, columns, torch.cat([keys, keys[:, :u], values, queries], dim=1))
+        return Batch(tokens, positions, targets, torch.ones_like(positions, dtype=torch.bool), self._slices(index))
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """A dictionary of the context, in which a later binding overwrites an earlier one."""
+        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
+        return torch.tensor([self._read(row, asked) for row, asked in rows], device=tokens.device)
+
+    def spell(self, token: int) -> str:
+        """`k7`, `v3`, and `.` for token 0."""
+        if token == 0:
+            return "."
+        return f"k{token}" if token < self.vocab_size // 2 else f"v{token - self.vocab_size // 2}"
+
+    @property
+    def chance_accuracy(self) -> float:
+        return 1 / self.num_values
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"num_pairs": (self.num_pairs,), "num_updates": (self.num_updates,), "length": (self.length,)}
+
+    @property
+    def facts(self) -> int:
+        """Keys: an update replaces a fact."""
+        return self.num_pairs
+
+    @property
+    def bits(self) -> float:
+        return bits_of_values(self.num_pairs, self.num_values, distinct=self.distinct_values)
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return recalled_bits(errors, bits=self.bits, num_facts=self.num_pairs, num_symbols=self.num_values)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Powers of two from half to eight times of both."""
+        pairs = powers_of_two((self.num_pairs + 1) // 2, min(8 * self.num_pairs, self.num_keys))
+        return {"length": powers_of_two(self.length // 2, 8 * self.length), "num_pairs": pairs}
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        """Pairs and updates in proportion (rounded down, at least 1 pair)."""
+        pairs, updates = (number * context // self.length for number in (self.num_pairs, self.num_updates))
+        return self.replace(length=context, num_pairs=max(1, pairs), num_updates=updates)
+
+    def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
+        bound = dict(zip(tokens[: self._context : 2], tokens[1 : self._context : 2], strict=True))
+        return [bound.get(tokens[position], 0) for position in asked]
+
+    def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
+        return slot_weights((self.length - self._context) // 2, self.power, device)
+
+    def _draw_fillers(self, draws: Draws) -> Int[Tensor, "B T"]:
+        if self.random_fillers:
+            return draws.integers("fillers", self.length, self.vocab_size)
+        return torch.zeros(len(draws.rows), self.length, dtype=torch.int64, device=draws.rows.device)
+
+    def _slices(self, index: Int[Tensor, " B"]) -> dict[str, Int[Tensor, " B"]]:
+        return {key: torch.full_like(index, value) for key, (value,) in self.slice_values.items()}
+
+    def _check_sizes(self) -> None:
+        """ValueError unless the bindings and queries fit into `length`, and keys and values into the vocabulary."""
+        n, u, length = self.num_pairs, self.num_updates, self.length
+        if n < 1:
+            raise ValueError(f"num_pairs={n} must be at least 1")
+        if not 0 <= u <= n:
+            raise ValueError(f"num_updates={u} must be from 0 to {n} (num_pairs={n}: a key is bound again once)")
+        if length < 4 or length % 2:
+            raise ValueError(f"length={length} must be even and at least 4")
+        if 4 * n + 2 * u > length:
+            fits = _largest_that_fits(n, u, length)
+            raise ValueError(
+                f"num_pairs={n} and num_updates={u} do not fit into length={length}: "
+                f"at most {fits} do, or use length={4 * n + 2 * u} or more"
+            )
+        least = max(2 * n + 2, 2 * (n + u) - 1 if self.distinct_values else 0)
+        if not least <= self.vocab_size <= MAX_HIGH:
+            sizes = f"num_pairs={n}, num_updates={u}"
+            raise ValueError(f"vocab_size={self.vocab_size} must be from {least} ({sizes}) to {MAX_HIGH}")
+
+
+def _largest_that_fits(num_pairs: int, num_updates: int, length: int) -> str:
+    """The most pairs with these updates; where none will do, the most updates of these pairs, or pairs alone."""
+    if (length - 2 * num_updates) // 4 >= max(1, num_updates):
+        return f"num_pairs={(length - 2 * num_updates) // 4} (num_updates={num_updates})"
+    if 4 * num_pairs <= length:
+        return f"num_updates={(length - 4 * num_pairs) // 2} (num_pairs={num_pairs})"
+    return f"num_pairs={length // 4} (num_updates=0)"
