@@ -63,54 +63,44 @@ def tour(edges: Edges, num_nodes: int, *, stop_early: bool) -> list[int]:
 def search_walk(edges: Edges, num_nodes: int, words: Words, *, root_record: bool) -> list[int]:
     """The tokens of the same walk when it searches for parents and edges, and keeps records of parents."""
     lists = neighbour_lists(edges, num_nodes)
-    text: list[int] = []
-    records: dict[int, int] = {}
-    path, after = [0], []
-
-    def spelled(node: int | None) -> int:
-        return words.failed if node is None else words.node + node
-
-    def write_search(node: int, *query: int, answer: int | None) -> None:
-        text.extend([words.open, spelled(node), *query, words.close, spelled(answer)])
-
-    def write_record(node: int, parent: int) -> None:
-        records[node] = parent
-        text.extend([spelled(node), words.record, spelled(parent)])
-
+    start, end, record, edge = words.open, words.close, words.record, words.edge
+    name = [*range(words.node, words.node + num_nodes), words.failed]  # that of -1, no node, is the last one
+    parents = [-1] * num_nodes
+    path, after, text = [0], [], list[int]()
     if root_record:
-        write_record(0, 0)
+        parents[0] = 0
+        text += [name[0], record, name[0]]
     while path:
-        node, parent = path[-1], records.get(path[-1])
-        text.append(spelled(node))
-        write_search(node, words.record, answer=parent)
-        following = _edge_after(lists[node], *after)
-        write_search(node, words.edge, *map(spelled, after), answer=following)
-        if parent is not None and following == parent:
-            following = _edge_after(lists[node], parent)
-            write_search(node, words.edge, spelled(parent), answer=following)
-        if following is None:
+        v, parent = path[-1], parents[path[-1]]
+        following = _edge_after(lists[v], *after)
+        text += [name[v], start, name[v], record, end, name[parent]]
+        text += [start, name[v], edge, *(name[u] for u in after), end, name[following]]
+        if following == parent >= 0:
+            following = _edge_after(lists[v], parent)
+            text += [start, name[v], edge, name[parent], end, name[following]]
+        if following < 0:
             after = [path.pop()]
             continue
-        visited = following in path or following in records
-        write_search(following, words.record, answer=records.get(following))
-        if visited:
+        text += [start, name[following], record, end, name[parents[following]]]
+        if following == 0 or parents[following] >= 0:
             break
-        write_record(following, node)
+        parents[following] = v
+        text += [name[following], record, name[v]]
         path.append(following)
         after = []
     return text
 
 
-def _edge_after(neighbours: list[int], *previous: int) -> int | None:
-    """The first neighbour, or the one after another one."""
+def _edge_after(neighbours: list[int], *previous: int) -> int:
+    """The first neighbour, or the one after another one; -1 for none."""
     place = neighbours.index(previous[0]) + 1 if previous else 0
-    return neighbours[place] if place < len(neighbours) else None
+    return neighbours[place] if place < len(neighbours) else -1
 
 
-def find_edge(edges: Edges, node: int, *after: int) -> int | None:
-    """The other end of the first edge of a node, or of the first one after that to another node; None for none."""
+def find_edge(edges: Edges, node: int, *after: int) -> int:
+    """The other end of the first edge of a node, or of the first one after that to another node; -1 for none."""
     neighbours = [u + v - node for u, v in edges if node in (u, v)]
-    return _edge_after(neighbours, *after) if set(after) <= set(neighbours) else None
+    return _edge_after(neighbours, *after) if set(after) <= set(neighbours) else -1
 
 
 def find_record(text: list[int], node: int, words: Words) -> int | None:

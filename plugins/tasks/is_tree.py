@@ -144,7 +144,7 @@ class IsTree(DecodedTask):
                 found = find_record(query.text, node, WORDS)
             case [node, word, *after] if word == EDGE and len(after) <= 1:
                 other = find_edge(_edges(query.text), node - NODE, *(token - NODE for token in after))
-                found = None if other is None else NODE + other
+                found = None if other < 0 else NODE + other
         return [FAILED if found is None else found]
 
     def _search_idle(self, tokens: list[int]) -> list[int] | None:
