@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"types", "pattern", "registry", "rng", "host"},
+    {"types", "pattern", "registry", "rng", "search", "host"},
     {"provenance"},
     {"notation", "ops"},
     {"mixer", "channel", "task"},
@@ -62,12 +62,12 @@ def test_a_module_imports_only_what_stands_below_it(path):
 def test_a_plugin_imports_the_framework_and_no_other_plugin(path):
     ours = [name for name in imported(path) if name.split(".")[0] in ("hybrids", "hybrids_plugins")]
     assert not [name for name in ours if name.startswith("hybrids_plugins")]
-    allowed = {"types", "registry", "rng", "ops", "mixer", "channel", "task"}
+    allowed = {"types", "registry", "rng", "search", "ops", "mixer", "channel", "task"}
     assert {name.split(".")[1] for name in ours} <= allowed
 
 
-@pytest.mark.parametrize("module", ["pattern", "registry", "notation"])
-def test_the_grammar_and_the_registry_need_no_torch(module):
+@pytest.mark.parametrize("module", ["pattern", "registry", "notation", "search"])
+def test_grammar_registry_and_search_need_no_torch(module):
     paths = [path for path in MODULES if part_of(path) == module]
     assert paths
     assert not {name.split(".")[0] for path in paths for name in imported(path)} & {"torch", "hydra", "lightning"}
