@@ -26,7 +26,7 @@ from hybrids.logs import silence_foreign_messages
 from hybrids.pattern import Pattern
 from hybrids.report import examples, state
 from hybrids.report.heatmap import draw_heatmap
-from hybrids.report.tables import print_result, print_rows
+from hybrids.report.tables import print_grid, print_result, print_rows
 from hybrids.run import Run
 from hybrids.sweep import RememberSweep, run_cell, summarise
 from hybrids.training import is_child, train
@@ -80,6 +80,7 @@ def _eval(config: DictConfig) -> None:
         settings.sizes,
         num_examples=settings.num_examples,
         batch_size=settings.batch_size,
+        num_decoded_examples=settings.num_decoded_examples,
         accelerator=settings.accelerator,
         backend=settings.backend,
         threads=settings.threads,
@@ -90,22 +91,15 @@ def _eval(config: DictConfig) -> None:
     task = run.task.build()
     trained = {name: getattr(task, name) for name in task.sizes}
     draw_heatmap(cells, trained, place / "grid.png", title=folder.path.name)
-    rows = [
-        [*cell.sizes.values(), _score(cell.accuracy), _score(cell.exact_match)] for cell in cells if not cell.reason
-    ]
-    print_rows(f"evaluation of {folder.path}", [*cells[0].sizes, "accuracy", "exact match"], rows)
+    print_grid(cells, str(folder.path))
     if task.alternatives:
-        none = [[*others.values(), _score(share)] for others, share in share_of_none(cells, task.alternatives)]
+        none = [[*others.values(), f"{share:.4f}"] for others, share in share_of_none(cells, task.alternatives)]
         others = [name for name in cells[0].sizes if name != task.alternatives]
         print_rows(f"answers that no {task.alternatives} above has", [*others, "share"], none)
     skipped = sum(bool(cell.reason) for cell in cells)
     if skipped:
         print(f"{skipped} of {len(cells)} combinations do not fit; grid.csv says why")
     print(f"table and picture: {place / 'grid.csv'}, {place / 'grid.png'}")
-
-
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def run_train() -> int:

@@ -56,6 +56,7 @@ class EvalConfig:
     run: Any = None
     sizes: dict[str, list[int]] = field(default_factory=dict)
     num_examples: int = 512
+    num_decoded_examples: int = 64
     batch_size: int = 64
     accelerator: str = "cpu"
     backend: str | None = None

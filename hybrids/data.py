@@ -21,6 +21,7 @@ class DataSettings:
     """Sizes and seed of the data. Batch sizes are global: the ranks of a run share them.
 
     `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order.
+    Of a task that is decoded, the first `num_decoded_examples` of the test stream are; 0 decodes none.
     """
 
     seed: int = 0
@@ -29,13 +30,14 @@ class DataSettings:
     num_train_examples: int | None = None
     num_val_examples: int = 1024
     num_test_examples: int = 2048
+    num_decoded_examples: int = 256
     eval_batch_size: int = 256
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
-        for name in ("seed", "num_workers"):
+        for name in ("seed", "num_workers", "num_decoded_examples"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}={getattr(self, name)} must not be negative")
         if self.num_train_examples is not None and self.num_train_examples < 1:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -17,18 +17,22 @@ from hybrids.record import RunFolder, write_file
 from hybrids.registry import suggest
 from hybrids.run import Run, TrainerSettings
 from hybrids.task import Task
-from hybrids.training import build_model, log_backends
+from hybrids.training import build_model, decode_first, log_backends
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """Scores of one combination of sizes; None where the task refuses it, with the reason."""
+    """Scores of one combination of sizes; None where the task refuses it, with the reason.
+
+    Those of a task that is decoded are teacher-forced; `decoded` holds what the model makes of it on its own.
+    """
 
     sizes: Mapping[str, int]
     accuracy: float | None
     exact_match: float | None
     loss: float | None
     reason: str = ""
+    decoded: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate_grid(
@@ -38,6 +42,7 @@ def evaluate_grid(
     *,
     num_examples: int,
     batch_size: int,
+    num_decoded_examples: int = 0,
     accelerator: str = "cpu",
     backend: str | None = None,
     threads: int | None = None,
@@ -48,6 +53,8 @@ def evaluate_grid(
     Raises ValueError for a run without a usable checkpoint and for a size that the task does not have.
     """
     _check_sizes(num_examples=num_examples, batch_size=batch_size)
+    if num_decoded_examples < 0:
+        raise ValueError(f"num_decoded_examples={num_decoded_examples} must not be negative (0: decode none)")
     TrainerSettings(accelerator=accelerator).check_devices()
     run = run.on(accelerator, backend)
     keep_freed_memory()
@@ -55,7 +62,11 @@ def evaluate_grid(
     task = run.task.build()
     grid = _grid(task, sizes)
     settings = DataSettings(
-        seed=run.data.seed, batch_size=batch_size, eval_batch_size=batch_size, num_test_examples=num_examples
+        seed=run.data.seed,
+        batch_size=batch_size,
+        eval_batch_size=batch_size,
+        num_test_examples=num_examples,
+        num_decoded_examples=num_decoded_examples,
     )
     lit = load_model(run, folder, task)
     log_backends(run)
@@ -120,7 +131,13 @@ def _evaluate_cell(
         return GridCell(sizes, None, None, None, f"needs a vocabulary of {resized.vocab_size}")
     lit.use_task(resized)
     scores = trainer.test(lit, datamodule=TaskData(resized, settings), verbose=False)[0]
-    return GridCell(sizes, scores["test/accuracy"], scores["test/exact_match"], scores["test/loss"])
+    decoded = decode_first(lit, resized, settings, trainer)
+    return GridCell(sizes, scores["test/accuracy"], scores["test/exact_match"], scores["test/loss"], decoded=decoded)
+
+
+def decoded_scores(cells: Sequence[GridCell]) -> list[str]:
+    """Names of the scores of decoding; none where nothing was decoded."""
+    return list(dict.fromkeys(name for cell in cells for name in cell.decoded))
 
 
 def share_of_none(cells: Sequence[GridCell], alternatives: str) -> list[tuple[dict[str, int], float]]:
@@ -140,7 +157,11 @@ def write_grid(cells: Sequence[GridCell], path: Path) -> None:
     """One CSV row per combination; empty scores where the task refused it."""
     text = StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*cells[0].sizes, "accuracy", "exact_match", "loss", "reason"])
+    names = decoded_scores(cells)
+    rows.writerow(
+        [*cells[0].sizes, "accuracy", "exact_match", "loss", *(f"decoded/{name}" for name in names), "reason"]
+    )
     for cell in cells:
-        rows.writerow([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, cell.reason])
+        decoded = [cell.decoded.get(name) for name in names]
+        rows.writerow([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, *decoded, cell.reason])
     write_file(path, text.getvalue())

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 import yaml
@@ -53,7 +53,8 @@ class Result(Sizes):
     overlap: dict[str, float]  # split -> share of its examples that also occur in training, as far as looked
     chance_accuracy: float
     val: dict[str, float]  # loss (nats), accuracy, exact_match, accuracy/<slice key>=<value>; null: no number
-    test: dict[str, float]
+    test: dict[str, float]  # teacher-forced, like val: a task that is decoded has shown the model its reference traces
+    decoded: NotRequired[dict[str, float]]  # of a task that is decoded: scores of what the model writes (decode.py)
 
 
 class RunFolder:

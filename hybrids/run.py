@@ -22,7 +22,7 @@ from hybrids.optim import OptimSettings
 from hybrids.pattern import Pattern
 from hybrids.record import RunFolder
 from hybrids.registry import defaults_of, name_of, suggest
-from hybrids.task import Task
+from hybrids.task import DecodedTask, Task
 
 
 @dataclass(kw_only=True)
@@ -170,6 +170,7 @@ class Run:
         So an option that is added later, at the default that keeps the old behaviour, leaves old runs known.
         Loggers, paths, loader workers, devices, threads and ranks do not enter.
         """
+        unused = () if issubclass(self.task.cls, DecodedTask) else ("num_decoded_examples",)
         letters = {
             letter: {
                 "mixer": _choice(self.letters[letter].without("backend").mixer),
@@ -183,7 +184,7 @@ class Run:
             "task": _choice(self.task),
             "model": _changed(self.model),
             "optim": _changed(self.optim),
-            "data": _changed(self.data, without=("num_workers",)),
+            "data": _changed(self.data, without=("num_workers", *unused)),
             "trainer": _changed(self.trainer, without=_PLACE),
             "precision": self.trainer.precision,
             "backend": self.backend_names,

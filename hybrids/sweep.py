@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from hybrids.config import build_run
 from hybrids.explain import USER_ERRORS, explain
-from hybrids.record import RunFolder, write_file
+from hybrids.record import Result, RunFolder, write_file
 from hybrids.report.tables import print_rows
 from hybrids.training import train
 
@@ -79,10 +79,15 @@ def summarise(folder: Path) -> bool:
     paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
     cells: list[Cell] = [json.loads(path.read_text()) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
-    rows = [_row(cell, [text for text in cell["overrides"] if text not in shared]) for cell in cells]
-    print_rows(f"sweep {folder}", COLUMNS, rows)
+    results = [_read_result(cell) for cell in cells]
+    columns = ["cell", *(["decoded"] if any("decoded" in result for result in results if result) else []), *COLUMNS[1:]]
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        values = _values(cell, result) | {"cell": " ".join(text for text in cell["overrides"] if text not in shared)}
+        rows.append([values.get(column, "") for column in columns])
+    print_rows(f"sweep {folder}", columns, rows)
     text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     write_file(folder / "summary.csv", text.getvalue())
     return all(cell["folder"] is not None for cell in cells)
 
@@ -90,13 +95,22 @@ def summarise(folder: Path) -> bool:
 COLUMNS = ("cell", "accuracy", "exact match", "steps", "seconds", "state bits", "step FLOPs", "run")
 
 
-def _row(cell: Cell, overrides: list[str]) -> list[Any]:
-    """One line of the table; for a failed cell the reason stands in place of the run."""
-    name = " ".join(overrides)
-    if cell["folder"] is None:
-        return [name, "failed", *[""] * (len(COLUMNS) - 3), cell["error"]]
-    result = RunFolder(Path(cell["folder"])).read_result()
-    assert result is not None
-    scores = (f"{result['test'][score]:.4f}" for score in ("accuracy", "exact_match"))
-    counts = (result["steps"], result["seconds"], result["state_bits"], result["step_flops"])
-    return [name, *scores, *counts, cell["folder"]]
+def _read_result(cell: Cell) -> Result | None:
+    """The result of a cell; None if it has failed."""
+    return None if cell["folder"] is None else RunFolder(Path(cell["folder"])).read_result()
+
+
+def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
+    """One line of the table by column; for a failed cell the reason stands in place of the run."""
+    if result is None:
+        return {"accuracy": "failed", "run": cell["error"]}
+    decoded = {"decoded": f"{result['decoded']['accuracy']:.4f}"} if "decoded" in result else {}
+    return decoded | {
+        "accuracy": f"{result['test']['accuracy']:.4f}",
+        "exact match": f"{result['test']['exact_match']:.4f}",
+        "steps": result["steps"],
+        "seconds": result["seconds"],
+        "state bits": result["state_bits"],
+        "step FLOPs": result["step_flops"],
+        "run": cell["folder"],
+    }

@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from hybrids.data import TaskData, measure_overlap
+from hybrids.data import DataSettings, TaskData, measure_overlap
+from hybrids.decode import measure_decoding
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
@@ -22,7 +23,7 @@ from hybrids.model import Model
 from hybrids.provenance import describe_code, name_cpu
 from hybrids.record import RESULT_VERSION, Result, RunFolder, Sizes
 from hybrids.run import Run
-from hybrids.task import Split, Task
+from hybrids.task import DecodedTask, Split, Task
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,9 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         test=test,
     )
     if trainer.is_global_zero:
+        decoded = decode_first(lit, task, run.data, trainer)
+        if decoded:
+            result["decoded"] = decoded
         if run.trainer.profiler is not None:
             # Lightning would log it, at a level that is hidden; it does not declare the attribute.
             print(trainer.profiler.summary())  # type: ignore[attr-defined]
@@ -180,6 +184,24 @@ def measure_sizes(model: Model, context: int) -> Sizes:
         step_bytes=cost.bytes_read,
         head_flops=2 * model.head.weight.numel(),
     )
+
+
+def decode_first(lit: LitModel, task: Task, settings: DataSettings, trainer: Trainer) -> dict[str, float]:
+    """Scores of decoding the first test examples, where the model was trained or tested; empty if none are to be."""
+    if not isinstance(task, DecodedTask) or settings.num_decoded_examples == 0:
+        return {}
+    lit.to(trainer.strategy.root_device)  # Lightning leaves a model that it has tested on the CPU
+    scores = measure_decoding(
+        lit.model,
+        task,
+        settings.num_decoded_examples,
+        seed=settings.seed,
+        split=Split.TEST,
+        batch_size=settings.eval_batch_size,
+    )
+    for logger in trainer.loggers:
+        logger.log_metrics({f"decoded/{name}": value for name, value in scores.items()}, step=trainer.global_step)
+    return scores
 
 
 def _val_interval(run: Run) -> int:

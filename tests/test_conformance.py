@@ -8,7 +8,7 @@ from hybrids.checks import Subject, checks_for, exemptions, run_check
 CASES = [
     pytest.param(entry, check, id=f"{entry.kind}-{entry.name}-{check.__name__}")
     for entry in registry.entries()
-    for check in checks_for(entry.kind)
+    for check in checks_for(entry.kind, entry.cls)
 ]
 
 

@@ -12,7 +12,7 @@ from hybrids import registry
 from hybrids.checks import Subject, checks_for, run_check
 from hybrids.data import measure_overlap
 from hybrids.question import CLOSE, EOS, FAILED, OPEN
-from hybrids.task import Split
+from hybrids.task import DecodedTask, Split
 
 NAMES = ("index", "associative_recall", "cgram_retrieval", "counting")
 MODES = ("vanilla", "retrieval")
@@ -62,7 +62,7 @@ def test_the_oracle_solves_10_000_examples(name, mode):
             assert torch.equal(task.solve(batch.tokens, batch.positions), batch.targets)
 
 
-CHECKS = [check for check in checks_for("task") if check.__name__ != "chance_is_not_beaten_by_a_constant"]
+CHECKS = [check for check in checks_for("task", DecodedTask) if check.__name__ != "chance_is_not_beaten_by_a_constant"]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -16,7 +16,7 @@ LEVELS = [
     {"backbone"},
     {"model"},
     {"measure", "optim", "data", "generate"},
-    {"lit", "logs", "checks", "record", "doctor"},
+    {"lit", "logs", "checks", "record", "doctor", "decode"},
     {"run"},
     {"triangle"},
     {"training"},

@@ -13,9 +13,11 @@ import torch
 
 from hybrids import registry
 from hybrids.checks.channels import CHANNEL_CHECKS
+from hybrids.checks.decoded import DECODED_CHECKS
 from hybrids.checks.mixers import MIXER_CHECKS
 from hybrids.checks.subject import Check, Subject
 from hybrids.checks.tasks import TASK_CHECKS
+from hybrids.task import DecodedTask
 
 __all__ = ["Check", "Result", "Subject", "checks_for", "exemptions", "run_check", "run_checks"]
 
@@ -34,11 +36,14 @@ class Result(NamedTuple):
     message: str
 
 
-def checks_for(kind: str) -> tuple[Check, ...]:
-    """Checks of one kind of plugin, to call or to parametrise a test with; named by `check.__name__`."""
+def checks_for(kind: str, cls: type[Any] | None = None) -> tuple[Check, ...]:
+    """Checks of one kind of plugin, to call or to parametrise a test with; named by `check.__name__`.
+
+    With the class of the plugin also those of what it is beside: a `DecodedTask` has more of them than a `Task`.
+    """
     if kind not in _CHECKS:
         raise ValueError(f"unknown plugin kind {kind!r}; {registry.suggest(kind, _CHECKS)}")
-    return _CHECKS[kind]
+    return _CHECKS[kind] + (DECODED_CHECKS if cls is not None and issubclass(cls, DecodedTask) else ())
 
 
 def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> list[Result]:
@@ -48,7 +53,7 @@ def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> l
     """
     subject = Subject(registry.get(kind, name).cls, settings, d_model)
     exempt = exemptions(kind, subject.cls)
-    return [run_check(check, subject, exempt.get(check.__name__)) for check in checks_for(kind)]
+    return [run_check(check, subject, exempt.get(check.__name__)) for check in checks_for(kind, subject.cls)]
 
 
 def run_check(check: Check, subject: Subject, exemption: str | None = None) -> Result:
@@ -65,7 +70,7 @@ def run_check(check: Check, subject: Subject, exemption: str | None = None) -> R
 def exemptions(kind: str, cls: type[Any]) -> dict[str, str]:
     """What a plugin class is exempted from, and why; ValueError for an unknown check or a missing reason."""
     declared: dict[str, str] = getattr(cls, "check_exemptions", {})
-    names = [check.__name__ for check in checks_for(kind)]
+    names = [check.__name__ for check in checks_for(kind, cls)]
     for name, reason in declared.items():
         if name not in names:
             raise ValueError(

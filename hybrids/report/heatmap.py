@@ -1,4 +1,4 @@
-"""Accuracy over a grid of two sizes, as a picture with the training point marked."""
+"""Accuracy over a grid of two sizes (decoded, where the task is), as a picture with the training point marked."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hybrids.evaluate import GridCell
+from hybrids.evaluate import GridCell, decoded_scores
 
 
 def draw_heatmap(cells: Sequence[GridCell], trained: Mapping[str, int], path: Path, *, title: str) -> None:
@@ -23,7 +23,8 @@ def draw_heatmap(cells: Sequence[GridCell], trained: Mapping[str, int], path: Pa
     values = [[float("nan")] * len(across) for _ in upwards]
     for cell in shown:
         row = upwards.index(cell.sizes[names[1]]) if len(names) > 1 else 0
-        values[row][across.index(cell.sizes[names[0]])] = float("nan") if cell.accuracy is None else cell.accuracy
+        accuracy = cell.decoded.get("accuracy", cell.accuracy)
+        values[row][across.index(cell.sizes[names[0]])] = float("nan") if accuracy is None else accuracy
     figure = Figure(figsize=(1.6 + 0.8 * len(across), 1.6 + 0.6 * len(upwards)), layout="constrained")
     axes = figure.subplots()
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.88")
@@ -38,7 +39,7 @@ def draw_heatmap(cells: Sequence[GridCell], trained: Mapping[str, int], path: Pa
     axes.set_ylabel(names[1] if len(names) > 1 else "")
     axes.set_title(title, fontsize=10)
     _mark(axes, trained, names, across, upwards)
-    figure.colorbar(image, ax=axes, label="accuracy")
+    figure.colorbar(image, ax=axes, label="accuracy, decoded" if decoded_scores(cells) else "accuracy")
     figure.savefig(path, dpi=150)
 
 

@@ -2,23 +2,37 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hybrids.evaluate import GridCell, decoded_scores
 from hybrids.record import Result
 
 _FILE_WIDTH = 240
+_FORCED = ", teacher-forced"
+_DECODED_COLUMNS = {
+    "accuracy": "decoded",
+    "accuracy_strict": "undecided wrong",
+    "undecided": "undecided",
+    "searches": "searches",
+    "tokens": "tokens",
+    "oracle/accuracy": "decoded, oracle",
+}
+"""Scores of decoding that the table of an evaluation shows, and their titles there; grid.csv has all."""
 
 
 def print_result(result: Result, folder: str) -> None:
     """The numbers of one finished run."""
     table = _table(f"run {result['id']}", ["measure", "value"], numeric=[False, False])
     test = result["test"]
-    table.add_row("test accuracy", f"{test['accuracy']:.4f}  (chance {result['chance_accuracy']:.1g})")
-    table.add_row("test exact match", f"{test['exact_match']:.4f}")
+    decoded, how = result.get("decoded", {}), _FORCED if "decoded" in result else ""
+    for label, value in describe_decoding(decoded):
+        table.add_row(label, value)
+    table.add_row(f"test accuracy{how}", f"{test['accuracy']:.4f}  (chance {result['chance_accuracy']:.1g})")
+    table.add_row(f"test exact match{how}", f"{test['exact_match']:.4f}")
     for name, value in test.items():
         if name.startswith("accuracy/"):
             table.add_row(f"  {name.removeprefix('accuracy/')}", f"{value:.4f}")
@@ -34,6 +48,30 @@ def print_result(result: Result, folder: str) -> None:
     table.add_row("examples also in training", shared)
     table.add_row("folder", escape(folder))
     _print(table)
+
+
+def describe_decoding(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Rows on what a model wrote by itself, and on what it wrote with an oracle in place of its searches."""
+    for prefix, title in (("", "decoded accuracy"), ("oracle/", "decoded, searches by oracle")):
+        score = {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
+        if score:
+            low, high, strict = score["accuracy_low"], score["accuracy_high"], score["accuracy_strict"]
+            how = f"95 % interval {low:.4f} to {high:.4f}, {score['examples']:.0f} examples, undecided counts 0.5"
+            yield title, f"{score['accuracy']:.4f}  ({how})"
+            yield "  undecided", f"{score['undecided']:.4f}  (counted as wrong, accuracy is {strict:.4f})"
+            yield "  written", f"{score['tokens']:.1f} tokens, {score['searches']:.1f} searches per example"
+
+
+def print_grid(cells: Sequence[GridCell], folder: str) -> None:
+    """The scores of an evaluation, for the combinations of sizes that fit."""
+    how = _FORCED if decoded_scores(cells) else ""
+    shown = [name for name in _DECODED_COLUMNS if name in decoded_scores(cells)]
+    columns = [*(_DECODED_COLUMNS[name] for name in shown), f"accuracy{how}", f"exact match{how}"]
+    rows = []
+    for cell in (cell for cell in cells if not cell.reason):
+        scores = (*(cell.decoded[name] for name in shown), cell.accuracy, cell.exact_match)
+        rows.append([*cell.sizes.values(), *("" if score is None else f"{score:.4f}" for score in scores)])
+    print_rows(f"evaluation of {folder}", [*cells[0].sizes, *columns], rows)
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
