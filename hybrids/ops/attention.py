@@ -4,10 +4,13 @@ Shapes: queries [B T H K], keys [B S G K], values [B S G V] with S >= T; the T q
 S positions, and H is a multiple of G (grouped heads). Backend: PyTorch's fused `scaled_dot_product_attention`.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 def attention(
@@ -83,3 +86,33 @@ def rotate(x: Float[Tensor, "B T H K"], *, start: int = 0, theta: float = 10000.
     a, b = x.unflatten(-1, (2, half)).unbind(-2)  # not slices: their backward fills whole tensors with zeros
     halves = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
     return torch.stack(halves, dim=-2).flatten(-2).to(x.dtype)
+
+
+class DefinedAttention(TorchFunctionMode):
+    """Softmax attention by its definition in the place of PyTorch's function, whose work cannot be counted."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        is_attention = func is F.scaled_dot_product_attention
+        return (_defined_attention if is_attention else func)(*args, **(kwargs or {}))
+
+
+def _defined_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(scale q k^T + mask) v."""
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        is_choice = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if is_choice else scores + attn_mask
+    return F.dropout(scores.softmax(-1), dropout_p) @ value
