@@ -1,7 +1,7 @@
 """What a module does and carries: operations counted on a real step, bits of real state tensors.
 
 How operations are counted (the same rules for what a plugin declares and for what is published):
-    multiply-add in a product, convolution or triangular solve    2
+    multiply-add in a product, convolution or triangular solve    2, and 2 per element of addcmul
     pointwise operation (also exp, sigmoid, silu, a division)     1 per element of the output
     reduction (sum, mean, max, norm)                              1 per element of the input
     softmax 5, layer norm 5, rms norm 4 per element, weight and bias 1 each: the parts they are made of
@@ -233,6 +233,8 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
         return (_PER_ELEMENT[name] + _num_weights(name, args)) * _floating_elements(args[0])
     if any(part in name for part in _OPAQUE):
         raise _uncountable(func)
+    if name in ("addcmul", "addcdiv"):
+        return 2 * outputs
     is_free = func.is_view or name in _FREE or _floating_elements(args) == 0
     return 0 if is_free else outputs
 

@@ -31,6 +31,7 @@ COUNTS = {
         3 * (2 * 6 + 4),
     ),
     "pointwise": (lambda: F.silu(ones(3, 4)) * 2, 2 * 12),
+    "pointwise multiply-add": (lambda: torch.addcmul(ones(3, 4), ones(4), ones(3, 1), value=-1), 2 * 12),
     "in place": (lambda: ones(3, 4).exp_(), 12),
     "power and comparison": (lambda: (ones(5) ** 2) > 0, 5),
     "softmax": (lambda: ones(2, 7).softmax(-1), 5 * 14),

@@ -73,5 +73,6 @@ class GroupedHeads(nn.Module):
         return projections + attention
 
     def rotation_flops(self, num_queries: int, num_keys: int) -> int:
-        """FLOPs of rotating queries and keys of so many tokens."""
-        return 3 * self.head_dim * (self.num_heads * num_queries + self.num_kv_heads * num_keys)
+        """FLOPs of rotating queries and keys of so many tokens, with the tables of angles for the keys."""
+        tables = 3 * (self.head_dim // 2) * (num_keys + 1)
+        return tables + 3 * self.head_dim * (self.num_heads * num_queries + self.num_kv_heads * num_keys)
