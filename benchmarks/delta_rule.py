@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
 from hybrids.host import keep_freed_memory, set_threads
+from hybrids.measure import held_bytes
 from hybrids.ops.delta_rule import delta_rule
 
 BATCH, HEADS, WIDTH = 8, 2, 64
@@ -48,20 +49,6 @@ def milliseconds(forward: Forward, inputs: list[Tensor], seed: Tensor, clock: Ca
     return 1e3 * (clock() - start)
 
 
-def held_megabytes(forward: Forward, inputs: list[Tensor]) -> float:
-    """Storage of all tensors that autograd saves."""
-    storages: dict[int, int] = {}
-
-    def note(x: Tensor) -> Tensor:
-        storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        output = forward(inputs)
-    assert output.requires_grad
-    return sum(storages.values()) / 2**20
-
-
 def compare(sides: dict[str, Forward], length: int, clock: Callable[[], float]) -> str:
     """One row of the table."""
     inputs = make_inputs(length)
@@ -70,7 +57,7 @@ def compare(sides: dict[str, Forward], length: int, clock: Callable[[], float]) 
     taken = [[milliseconds(forward, inputs, seed, clock) for forward in sides.values()] for _ in range(rounds + 2)][2:]
     ours, other = (statistics.median(column) for column in zip(*taken, strict=True))
     ratio = statistics.median(b / a for a, b in taken)
-    held = [held_megabytes(forward, inputs) for forward in sides.values()]
+    held = [held_bytes(lambda forward=forward: forward(inputs)) / 2**20 for forward in sides.values()]
     return f"{length:6d} {ours:9.2f} {other:13.2f} {ratio:6.2f} {held[0]:9.1f} {held[1]:13.1f}"
 
 

@@ -1,7 +1,7 @@
 """What a module does and carries: operations counted on a real step, bits of real state tensors.
 
 How operations are counted (the same rules for what a plugin declares and for what is published):
-    multiply-add in a product, convolution or triangular solve    2
+    multiply-add in a product, convolution or triangular solve    2, and 2 per element of addcmul
     pointwise operation (also exp, sigmoid, silu, a division)     1 per element of the output
     reduction (sum, mean, max, norm)                              1 per element of the input
     softmax 5, layer norm 5, rms norm 4 per element, weight and bias 1 each: the parts they are made of
@@ -11,18 +11,18 @@ report as its own operations (custom kernels, fused recurrent layers) cannot be 
 zero would be a lie.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 from hybrids.mixer import Mixer
+from hybrids.ops.attention import DefinedAttention
 from hybrids.ops.backend import GPU_BACKENDS
 from hybrids.types import Cache, State
 
@@ -72,10 +72,11 @@ def tensors(state: Carried) -> Iterator[Tensor]:
 def count_flops(fn: Callable[[], object]) -> int:
     """Floating point operations that `fn` executes, by the rules of this module.
 
-    Attention runs in its plain form meanwhile (it scales queries and keys): fused forms hide what they do.
-    Raises ValueError when `fn` runs something that cannot be counted.
+    Attention runs as it is defined meanwhile: fused forms hide what they do, and PyTorch's own plain form scales
+    every key beside the queries, a fifth of the attention of narrow heads. Raises ValueError when `fn` runs something
+    that cannot be counted.
     """
-    with sdpa_kernel(SDPBackend.MATH), _OperationCounter() as counter:
+    with DefinedAttention(), _OperationCounter() as counter:
         fn()
     return counter.flops
 
@@ -108,6 +109,27 @@ def measure_step(module: OnlineProcessor, d_model: int, context: int) -> StepCos
     with _inference(module):
         flops = count_flops(lambda: module(x, state))
     return StepCost(context, flops, elements, bits, parameter_bytes(module) + bits // 8)
+
+
+def held_bytes(forward: Callable[[], object], given: Iterable[Tensor] = ()) -> int:
+    """Bytes that `forward` keeps for its backward pass: every storage that autograd saves, once.
+
+    The storages of `given` (inputs, parameters) are alive without it and do not count. Tensors that a custom function
+    keeps without `save_for_backward` are not seen.
+    """
+    ours = {x.untyped_storage().data_ptr() for x in given}
+    kept: dict[int, int] = {}
+
+    def note(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in ours:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        output = forward()
+    del output  # alive until here, so that no address stands for two tensors
+    return sum(kept.values())
 
 
 def parameter_bytes(module: object) -> int:
@@ -211,6 +233,8 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
         return (_PER_ELEMENT[name] + _num_weights(name, args)) * _floating_elements(args[0])
     if any(part in name for part in _OPAQUE):
         raise _uncountable(func)
+    if name in ("addcmul", "addcdiv"):
+        return 2 * outputs
     is_free = func.is_view or name in _FREE or _floating_elements(args) == 0
     return 0 if is_free else outputs
 

@@ -140,7 +140,7 @@ def test_layer_is_the_operation_on_its_projections() -> None:
     x = torch.randn(2, 11, 24, dtype=torch.float64)
     q, k, v = (t.unflatten(-1, (-1, 6)) for t in (x @ mixer.heads.in_proj.weight.T).split([24, 12, 12], dim=-1))
     gate = (x @ mixer.gate.weight.T + mixer.gate.bias).sigmoid()
-    o = by_hand([rotate(q), rotate(k), v, mixer.compress_k, mixer.compress_v, gate], 3, 2)
+    o = by_hand([*rotate(q, k), v, mixer.compress_k, mixer.compress_v, gate], 3, 2)
     torch.testing.assert_close(mixer(x)[0], o.flatten(2) @ mixer.heads.out_proj.weight.T)
 
 

@@ -31,6 +31,7 @@ COUNTS = {
         3 * (2 * 6 + 4),
     ),
     "pointwise": (lambda: F.silu(ones(3, 4)) * 2, 2 * 12),
+    "pointwise multiply-add": (lambda: torch.addcmul(ones(3, 4), ones(4), ones(3, 1), value=-1), 2 * 12),
     "in place": (lambda: ones(3, 4).exp_(), 12),
     "power and comparison": (lambda: (ones(5) ** 2) > 0, 5),
     "softmax": (lambda: ones(2, 7).softmax(-1), 5 * 14),
@@ -56,13 +57,33 @@ def test_operations_are_counted_by_the_rules(case, grad):
         assert count_flops(fn) == expected
 
 
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("num_kv_heads", [1, 4])
-def test_fused_attention_is_counted_in_its_plain_form(num_kv_heads):
+def test_fused_attention_is_counted_by_its_definition(num_kv_heads, grad):
     q, kv = ones(B, 4, 1, E), ones(B, num_kv_heads, N, E)
-    with torch.no_grad():
+    with grad():
         counted = count_flops(lambda: F.scaled_dot_product_attention(q, kv, kv, enable_gqa=True))
-    scaled = E + N * E  # the plain form scales every key, too
-    assert counted == B * 4 * (2 * N * E + 5 * N + 2 * N * E + scaled)
+    assert counted == B * 4 * (E + 2 * N * E + 5 * N + 2 * N * E)  # scale q, scores, softmax, weights times values
+
+
+MASKS = {
+    "no mask": {},
+    "causal": {"is_causal": True},
+    "choice": {"attn_mask": torch.ones(T, N, dtype=torch.bool).tril(3)},
+    "bias": {"attn_mask": torch.arange(T * N).reshape(T, N) / N},
+    "scale": {"scale": 0.7},
+    "shared heads": {"enable_gqa": True},
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_counting_leaves_the_results_of_attention_as_they_are(case):
+    q, k, v = torch.randn(B, 4, T, E), torch.randn(B, 4, N, E), torch.randn(B, 4, N, D)
+    if case == "shared heads":
+        k, v = k[:, :2], v[:, :2]
+    results = []
+    count_flops(lambda: results.append(F.scaled_dot_product_attention(q, k, v, **MASKS[case])))
+    torch.testing.assert_close(results[0], F.scaled_dot_product_attention(q, k, v, **MASKS[case]))
 
 
 def test_a_fused_recurrent_layer_is_refused():

@@ -4,10 +4,13 @@ Shapes: queries [B T H K], keys [B S G K], values [B S G V] with S >= T; the T q
 S positions, and H is a multiple of G (grouped heads). Backend: PyTorch's fused `scaled_dot_product_attention`.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 def attention(
@@ -68,18 +71,55 @@ def _band(length: int, span: int, window: int | None, device: torch.device) -> B
     return behind >= 0 if window is None else (behind >= 0) & (behind < window)
 
 
-def rotate(x: Float[Tensor, "B T H K"], *, start: int = 0, theta: float = 10000.0) -> Float[Tensor, "B T H K"]:
-    """Rotary position embedding at positions start, start + 1, ... (arXiv:2104.09864, eq. 34).
+def rotate(
+    q: Float[Tensor, "B T H K"], k: Float[Tensor, "B S G K"], *, start: int = 0, theta: float = 10000.0
+) -> tuple[Float[Tensor, "B T H K"], Float[Tensor, "B S G K"]]:
+    """Queries and keys with rotary position embeddings (arXiv:2104.09864, eq. 34); the first key is at `start`.
 
     The two halves of K form the pairs, as in Llama and GPT-NeoX. K must be even. Angles are computed in float32
-    (float64 for float64 inputs); the result has the dtype of `x`.
+    (float64 for float64 inputs); the results have the dtype of the inputs.
     """
-    half = x.shape[-1] // 2
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    steps = torch.arange(start, start + x.shape[1], device=x.device, dtype=dtype)
-    freqs = theta ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    half = k.shape[-1] // 2
+    dtype = torch.promote_types(k.dtype, torch.float32)
+    steps = torch.arange(start, start + k.shape[1], device=k.device, dtype=dtype)
+    freqs = theta ** (-torch.arange(half, device=k.device, dtype=dtype) / half)
     angles = (steps[:, None] * freqs)[:, None, :]
     cos, sin = angles.cos(), angles.sin()
-    a, b = x.unflatten(-1, (2, half)).unbind(-2)  # not slices: their backward fills whole tensors with zeros
+    past = k.shape[1] - q.shape[1]
+    return _turn(q, cos[past:], sin[past:]), _turn(k, cos, sin)
+
+
+def _turn(x: Float[Tensor, "B T H K"], cos: Tensor, sin: Tensor) -> Float[Tensor, "B T H K"]:
+    a, b = x.unflatten(-1, (2, -1)).unbind(-2)  # not slices: their backward fills whole tensors with zeros
     halves = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
     return torch.stack(halves, dim=-2).flatten(-2).to(x.dtype)
+
+
+class DefinedAttention(TorchFunctionMode):
+    """Softmax attention by its definition in the place of PyTorch's function, whose work cannot be counted."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        is_attention = func is F.scaled_dot_product_attention
+        return (_defined_attention if is_attention else func)(*args, **(kwargs or {}))
+
+
+def _defined_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(scale q k^T + mask) v."""
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        is_choice = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if is_choice else scores + attn_mask
+    return F.dropout(scores.softmax(-1), dropout_p) @ value

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybrids.ops.precision import without_autocast
+
 
 def compress(x: Float[Tensor, "B S G K"], weight: Float[Tensor, "C G K"]) -> Float[Tensor, "B M G K"]:
     """One token for each of the M complete blocks of C tokens: a sum weighted by position, head and feature."""
@@ -60,7 +62,7 @@ def _compressed(
 ) -> tuple[Float[Tensor, "B T H V"], Int[Tensor, "B T G J"]]:
     """Outputs of the compressed attention, and the blocks it chooses; where fewer exist, the number M instead."""
     blocks, groups = k.shape[1], k.shape[2]
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         wide = torch.promote_types(q.dtype, torch.float32)
         heads = q.to(wide).unflatten(2, (groups, -1)) * q.shape[-1] ** -0.5  # [B T G H/G K]
         scores = torch.einsum("btghk,bmgk->btghm", heads, k.to(wide))

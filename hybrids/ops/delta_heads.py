@@ -25,10 +25,10 @@ def convolved_heads(
     `qkv`.
     """
     convolved, tail = short_conv(qkv, weight, state=tail, activation="silu", backend=backend)
-    d_keys = num_heads * d_key
-    parts = at_least_float32(convolved).split((d_keys, d_keys, qkv.shape[-1] - 2 * d_keys), dim=-1)
-    q, k, v = (x.unflatten(-1, (num_heads, -1)) for x in parts)
-    return unit(q), unit(k), v, tail
+    d_both = 2 * num_heads * d_key
+    both, v = at_least_float32(convolved).split((d_both, qkv.shape[-1] - d_both), dim=-1)
+    q, k = unit(both.unflatten(-1, (2 * num_heads, d_key))).chunk(2, dim=2)
+    return q, k, v.unflatten(-1, (num_heads, -1)), tail
 
 
 def convolved_heads_flops(num_heads: int, d_key: int, d_value: int, conv_size: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from hybrids.ops import kernels
 from hybrids.ops.backend import is_kernel
 from hybrids.ops.delta_rule_chunks import LOWEST, ChunkedDeltaRule, decays
+from hybrids.ops.precision import without_autocast
 
 
 def delta_rule(
@@ -45,7 +46,7 @@ def delta_rule(
         return kernels.delta_rule(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return delta_rule_recurrent(q, k, v, beta, log_decay, state, scale=scale)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, beta, log_decay, state)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         o, new_state = ChunkedDeltaRule.apply(*x, scale, chunk_size)
@@ -63,20 +64,19 @@ def delta_rule_recurrent(
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same as `delta_rule`, one step at a time: the reference, and the decode step."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, beta, log_decay, state)
         s, outputs = x.state, []
         if s is None:
             s = x.v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
-        decay = None if x.log_decay is None else decays(x.log_decay.clone())
-        for t in range(q.shape[1]):
+        decay = None if x.log_decay is None else decays(x.log_decay.clone())[..., None, None]
+        rows = (y.unsqueeze(-2).unbind(1) for y in (x.q, x.k, x.v, x.beta.unsqueeze(-1)))
+        for t, (q_t, k_t, v_t, b_t) in enumerate(zip(*rows, strict=True)):
             if decay is not None:
-                s = s * decay[:, t, :, None, None]
-            error = x.v[:, t] - torch.einsum("bhk,bhkv->bhv", x.k[:, t], s)
-            written = x.beta[:, t, :, None] * x.k[:, t]
-            s = s + written.unsqueeze(-1) * error.unsqueeze(-2)
-            outputs.append(torch.einsum("bhk,bhkv->bhv", x.q[:, t], s))
-        o = torch.stack(outputs, dim=1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+                s = s * decay[:, t]
+            s = torch.addcmul(s, (b_t * k_t).mT, v_t - k_t @ s)
+            outputs.append(q_t @ s)
+        o = torch.stack(outputs, dim=1).squeeze(-2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     return o.to(v.dtype), s
 
 

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybrids.ops.precision import without_autocast
+
 LOWEST = {torch.float32: -64.0, torch.float64: -600.0}
 """Decays from this one on count as 0: near the smallest floating point numbers a CPU is five times as slow.
 
@@ -66,7 +68,7 @@ class ChunkedDeltaRule(torch.autograd.Function):
         d_o, d_state = grad_outputs
         q, k, k_in, w, w_out, beta, attn, inverse, errors, states, *rest = ctx.saved_tensors
         gates, chunks, (has_decay, has_state) = _Gates(*rest), ctx.chunks, ctx.needs
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device.type):
             d_o = chunks.split(d_o)
             d_o_in = d_o * (gates.since * ctx.scale)
             d_errors, d_v = torch.bmm(attn.mT, d_o), torch.empty_like(errors)

@@ -18,6 +18,7 @@ from torch import Tensor
 from hybrids.ops import kernels
 from hybrids.ops.backend import is_kernel
 from hybrids.ops.dplr_chunks import ChunkedDPLR
+from hybrids.ops.precision import without_autocast
 
 
 def dplr(
@@ -49,7 +50,7 @@ def dplr(
         return kernels.dplr(q, k, v, a, b, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return dplr_recurrent(q, k, v, a, b, log_decay, state, scale=scale)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, a, b, log_decay, state)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         o, new_state = ChunkedDPLR.apply(*x, scale, chunk_size)
@@ -68,7 +69,7 @@ def dplr_recurrent(
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same as `dplr`, one step at a time: the reference, and the decode step."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, a, b, log_decay, state)
         s, decay, outputs = x.state, x.log_decay.exp(), []
         if s is None:
@@ -110,7 +111,7 @@ def per_key_delta_rule(
     if is_kernel("delta_rule", backend):
         _check_shapes(_Inputs(q, k, v, k, None, log_decay, state))
         return kernels.delta_rule(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         dtype = _computed_in(q, k, v, beta, log_decay, state)
         k, log_decay = k.to(dtype), log_decay.to(dtype)
         written, removed = k * beta.unsqueeze(-1), k * -log_decay.exp()

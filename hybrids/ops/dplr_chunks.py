@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops.delta_rule_chunks import Chunks
+from hybrids.ops.precision import without_autocast
 
 
 class ChunkedDPLR(torch.autograd.Function):
@@ -76,7 +77,7 @@ class ChunkedDPLR(torch.autograd.Function):
         # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError("dplr has no second derivative; take dplr_recurrent")
-        with torch.autocast(grad_outputs[0].device.type, enabled=False):
+        with without_autocast(grad_outputs[0].device.type):
             return *_gradients(ctx, *grad_outputs), None, None
 
 

@@ -66,12 +66,13 @@ class GroupedHeads(nn.Module):
         return self.in_proj.weight.new_empty(batch_size, 0, self.num_kv_heads, self.head_dim)
 
     def step_flops(self, seen: int) -> int:
-        """FLOPs of projecting one token and attending to `seen` keys in the plain form, without rotations."""
+        """FLOPs of projecting one token and attending to `seen` keys, without rotations."""
         projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())
-        scores = self.num_heads * seen * (4 * self.head_dim + 4)  # q k^T, softmax in 4 passes, weights times v
-        scaling = self.num_heads * self.head_dim * (seen + 1)  # the plain form scales q and k by K^-0.25
-        return projections + scores + scaling
+        # q k^T, softmax (5 a number), weights times v; and K to scale q
+        attention = self.num_heads * (seen * (4 * self.head_dim + 5) + self.head_dim)
+        return projections + attention
 
     def rotation_flops(self, num_queries: int, num_keys: int) -> int:
-        """FLOPs of rotating queries and keys of so many tokens."""
-        return 3 * self.head_dim * (self.num_heads * num_queries + self.num_kv_heads * num_keys)
+        """FLOPs of rotating queries and keys of so many tokens, with the tables of angles for the keys."""
+        tables = 3 * (self.head_dim // 2) * (num_keys + 1)
+        return tables + 3 * self.head_dim * (self.num_heads * num_queries + self.num_kv_heads * num_keys)

@@ -15,6 +15,7 @@ from torch import Tensor
 from hybrids.ops import kernels
 from hybrids.ops.backend import is_kernel
 from hybrids.ops.linear_attention_chunks import PerHead, PerKey
+from hybrids.ops.precision import without_autocast
 
 
 def linear_attention(
@@ -46,7 +47,7 @@ def linear_attention(
         return kernels.linear_attention(q, k, v, state, log_decay=log_decay, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, log_decay, state, scale)
         is_per_key = log_decay is not None and log_decay.ndim == 4
         if is_per_key:
@@ -65,20 +66,21 @@ def linear_attention_recurrent(
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same one step at a time: the reference, and the decode step. Per step and head 5 K V operations."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device.type):
         x = _prepare(q, k, v, log_decay, state, scale).ungrouped()
         s, outputs = x.state, []
         if s is None:
             s = x.v.new_zeros(x.v.shape[0], x.v.shape[2], q.shape[-1], v.shape[-1])
         decay = None if x.log_decay is None else x.log_decay.exp()
-        if decay is not None and decay.ndim == 3:
-            decay = decay.unsqueeze(-1)
-        for t in range(q.shape[1]):
+        if decay is not None:
+            decay = decay[..., None, None] if decay.ndim == 3 else decay.unsqueeze(-1)
+        rows, columns = (y.unsqueeze(-2).unbind(1) for y in (x.q, x.v)), x.k.unsqueeze(-1).unbind(1)
+        for t, (q_t, v_t, k_t) in enumerate(zip(*rows, columns, strict=True)):
             if decay is not None:
-                s = s * decay[:, t, :, :, None]
-            s = s + x.k[:, t, :, :, None] * x.v[:, t, :, None, :]
-            outputs.append((x.q[:, t, :, None, :] @ s).squeeze(-2))
-    return torch.stack(outputs, dim=1).to(v.dtype), s
+                s = s * decay[:, t]
+            s = torch.addcmul(s, k_t, v_t)
+            outputs.append(q_t @ s)
+    return torch.stack(outputs, dim=1).squeeze(-2).to(v.dtype), s
 
 
 class _Inputs(NamedTuple):

@@ -23,6 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybrids.ops.precision import without_autocast
+
 
 class Chunks(NamedTuple):
     """How a sequence is cut: `num` chunks of `size` steps, of which the last may end in zeros.
@@ -146,7 +148,7 @@ class PerHead(torch.autograd.Function):
         d_o, d_state = grad_outputs
         q, k, v, o, attn, pair, states, *rest = ctx.saved_tensors
         gates, chunks = _Gates(*rest) if rest else None, ctx.chunks
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device.type):
             d_o = chunks.split(d_o)
             d_read, v_out = (d_o, v) if gates is None else (d_o * gates.since, v * gates.until)
             d_states = _scan_back(q, d_read, gates, chunks.split_state(d_state), chunks)
@@ -200,7 +202,7 @@ class PerKey(torch.autograd.Function):
         d_o, d_state = grad_outputs
         q, k, v, decay, attn, states = ctx.saved_tensors
         chunks = ctx.chunks
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device.type):
             d_o, since, until = chunks.split(d_o), decay.clone(), torch.ones_like(decay)
             d_attn = torch.bmm(d_o[0], v[0].mT)
             diagonal = d_attn.diagonal(dim1=1, dim2=2).unsqueeze(-1)

@@ -25,6 +25,7 @@ from torch import Tensor
 from hybrids.ops import kernels, selective_scan_cpu
 from hybrids.ops.backend import check_name, resolve
 from hybrids.ops.demand import Demand
+from hybrids.ops.precision import without_autocast
 
 
 def selective_scan(
@@ -56,7 +57,7 @@ def selective_scan(
     if chosen == "mamba_ssm":
         _check_shapes(x, A, {"dt": dt, "B": B, "C": C, "D": D})
         return kernels.selective_scan(x, dt, A, B, C, D)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         i = _prepare(x, dt, A, B, C, D, state)
         kernel = _TORCH if chosen == "torch" else selective_scan_cpu.KERNEL
         y, new_state = _SelectiveScan.apply(i.x, i.dt, i.A, i.B, i.C, i.state, chunk_size, kernel)
@@ -75,7 +76,7 @@ def selective_scan_recurrent(
     state: Float[Tensor, "B D N"] | None = None,
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D N"]]:
     """The same as `selective_scan`, one step at a time: the reference, and the decode step."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         i = _prepare(x, dt, A, B, C, D, state)
         h, outputs = i.state, []
         for t in range(x.shape[1]):
@@ -147,7 +148,7 @@ class _SelectiveScan(torch.autograd.Function):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError("selective_scan has no second derivative; take selective_scan_recurrent")
         d_y, d_state = grad_outputs
-        with torch.autocast(d_y.device.type, enabled=False):
+        with without_autocast(d_y.device.type):
             gradients = ctx.kernel.backward(
                 d_y.contiguous(), d_state.transpose(1, 2).contiguous(), *ctx.saved_tensors, ctx.chunk_size
             )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hybrids.ops import kernels
 from hybrids.ops.backend import is_kernel
+from hybrids.ops.precision import without_autocast
 
 ACTIVATIONS = {None: lambda y: y, "silu": F.silu}
 
@@ -37,7 +38,7 @@ def short_conv(
         _check_shapes(x, weight, state)
         return kernels.short_conv(x, weight, bias, state, activation=activation)
     state = _start(x, weight, state)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         joined = torch.cat([state.to(x.dtype), x], dim=1)
         y = _filter(joined, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
     # A copy: a view would keep the whole sequence alive in the state.

@@ -53,8 +53,7 @@ class Attention(Mixer[AttentionState]):
         q, k, v = self.heads.split(x)
         past = 0 if state is None else state.k.shape[1]
         if self.rope:
-            q = rotate(q, start=past, theta=self.rope_theta)
-            k = rotate(k, start=past, theta=self.rope_theta)
+            q, k = rotate(q, k, start=past, theta=self.rope_theta)
         if state is not None and past:
             k, v = torch.cat([state.k, k], dim=1), torch.cat([state.v, v], dim=1)
         return self.heads.merge(attention(q, k, v)), AttentionState(k, v)

@@ -74,8 +74,7 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
         q, k, v = self.heads.split(x)
         past = 0 if state is None else state.k.shape[1]
         if self.rope:
-            q = rotate(q, start=past, theta=self.rope_theta)
-            k = rotate(k, start=past, theta=self.rope_theta)
+            q, k = rotate(q, k, start=past, theta=self.rope_theta)
         if state is not None and past:
             k, v = torch.cat([state.k, k], dim=1), torch.cat([state.v, v], dim=1)
         done = 0 if state is None else state.compressed_k.shape[1] * self.block_size

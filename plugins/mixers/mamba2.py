@@ -115,7 +115,7 @@ class Mamba2(Mixer[Mamba2State]):
         projections = 2 * self.d_model * (sum(self.widths) + self.d_inner)
         conv = (2 * self.conv_size + 2) * self.d_conv
         gates = 6 * self.num_heads
-        matrices = self.d_inner * (5 * self.d_state + 2)
+        matrices = self.d_inner * (5 * self.d_state + 3)
         norm = 5 * self.d_inner
         return projections + conv + gates + matrices + norm
 

@@ -134,7 +134,7 @@ class RWKV7(Mixer[RWKV7State]):
         width = self.num_heads * self.head_dim
         ranks = [low_rank.down.out_features for low_rank in (self.decay, self.rate, self.gate)]
         projections = 2 * (4 * self.d_model * width + (self.d_model + width) * sum(ranks))
-        shift = 7 * self.d_model
+        shift = 13 * self.d_model
         gates = 12 * width + ranks[0] + ranks[2]  # two biases, two sigmoids, a factor; k, `removed` and its length
         matrices = 9 * width * self.head_dim + 5 * width
         outputs = 5 * width + 7 * width

@@ -56,14 +56,12 @@ class SlidingAttention(Mixer[SlidingState]):
         self, x: Float[Tensor, "B T D"], state: SlidingState | None = None
     ) -> tuple[Float[Tensor, "B T D"], SlidingState]:
         q, k, v = self.heads.split(x)
-        past = 0 if state is None else state.k.shape[1]
-        if state is not None and past:
+        if state is not None and state.k.shape[1]:
             k, v = torch.cat([state.k, k], dim=1), torch.cat([state.v, v], dim=1)
         start = max(0, k.shape[1] - (self.window - 1))
         new_state = SlidingState(k[:, start:], v[:, start:])
         if self.rope:
-            q = rotate(q, start=past, theta=self.rope_theta)
-            k = rotate(k, theta=self.rope_theta)
+            q, k = rotate(q, k, theta=self.rope_theta)
         return self.heads.merge(attention(q, k, v, window=self.window)), new_state
 
     def init_state(self, batch_size: int) -> SlidingState:
