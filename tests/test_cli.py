@@ -425,9 +425,9 @@ def test_help_of_the_programs_shows_the_settings(hybrids, program):
     [
         (
             ["evl"],
-            "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, state, task, doctor, plugins, patterns",
+            "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, state, triangle, task, doctor, plugins",
         ),
-        (["bogus"], "unknown command 'bogus'; allowed: train, eval, state, task, doctor, plugins, patterns, check"),
+        (["bogus"], "unknown command 'bogus'; allowed: train, eval, state, triangle, task, doctor, plugins, patterns"),
         (["check", "attention"], "'attention' names no plugin; write mixer=<name>, channel=<name>, task=<name>"),
         (
             ["check", "mixr=attention"],

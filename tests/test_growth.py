@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+import sys
 
 import pytest
 
+from hybrids import cli
 from hybrids.backbone import Backbone
 from hybrids.report.growth import COLUMNS, contexts_around, csv_rows, draw_growth, measure_growth, table_rows
 
@@ -80,3 +82,17 @@ def test_figure_shows_every_layer(growths, tmp_path, suffix):
         assert "<!-- 0 L, 2 L -->" in text and "<!-- 1 A -->" in text and "<!-- total -->" in text
     else:
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_prints_the_table_and_keeps_table_and_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hybrids", "triangle", "pattern=L:A", "context=32", f"runs_dir={tmp_path}"])
+    assert cli.main() == 0
+    assert "Compactness" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "triangle").iterdir()}
+    assert names == {f"L~A-d64-n32.{suffix}" for suffix in ("csv", "png", "svg")}
+
+
+def test_nothing_grows_from_an_empty_context(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hybrids", "triangle", "pattern=LA", "context=0"])
+    assert cli.main() == 1
+    assert "error: context=0 must be at least 1" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""The command `hybrids`, and what train.py and eval.py run."""
+
+import argparse
+import sys
+
+from hybrids import registry
+from hybrids.cli.programs import COMMANDS, report
+from hybrids.cli.runs import run_eval, run_train
+from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
+from hybrids.cli.stacks import run_state, run_triangle
+from hybrids.explain import USER_ERRORS
+
+__all__ = ["main", "run_eval", "run_train"]
+
+
+def main() -> int:
+    """The console command; train, eval, state, triangle and task take Hydra's arguments."""
+    programs = {"train": run_train, "eval": run_eval, "state": run_state, "triangle": run_triangle, "task": run_task}
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in programs:
+        return programs[command]()
+    try:
+        if command and not command.startswith("-") and command not in COMMANDS:
+            raise ValueError(f"unknown command {command!r}; {registry.suggest(command, COMMANDS)}")
+        args = _parser().parse_args()
+        return args.run(args)
+    except USER_ERRORS as error:
+        return report(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hybrids", description="Train, evaluate and inspect hybrid stacks.")
+    parser.set_defaults(run=lambda args: parser.print_help() or 2)
+    commands = parser.add_subparsers(metavar="command")
+    add = {name: commands.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()}
+    add["plugins"].set_defaults(run=show_plugins)
+    add["doctor"].add_argument("--json", action="store_true", help="the same as JSON")
+    add["doctor"].set_defaults(run=show_doctor)
+    patterns = add["patterns"]
+    patterns.add_argument("pattern", help="such as LLLAx2; with --from, the text in that notation")
+    patterns.add_argument(
+        "--from", dest="source", metavar="NOTATION", help="megatron, nemotron_h, layer_types, fla or mamba"
+    )
+    patterns.set_defaults(run=show_pattern)
+    add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
+    add["check"].set_defaults(run=check_plugin)
+    return parser

@@ -1,0 +1,7 @@
+"""`python -m hybrids.cli` is the command `hybrids`."""
+
+import sys
+
+from hybrids.cli import main
+
+sys.exit(main())

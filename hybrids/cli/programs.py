@@ -1,0 +1,93 @@
+"""How a command that takes Hydra's arguments is run, and how its errors are said."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from hybrids.config import build_run, spell_overrides, store_schemas
+from hybrids.explain import USER_ERRORS, explain
+from hybrids.logs import silence_foreign_messages
+from hybrids.run import Run
+
+HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
+
+_WANTS_TRACEBACK = "HYBRIDS_TRACEBACK"
+"""Environment variable: 1 shows the traceback of every error."""
+
+_given: list[str] = []
+"""The command line as it was typed, while Hydra sees its own part of it."""
+
+COMMANDS = {
+    "train": "train a run: hybrids train arch=hybrid pattern=LLLA (Hydra arguments; -m sweeps)",
+    "eval": "evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)",
+    "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
+    "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
+    "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
+    "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
+    "plugins": "list what is registered, and from where",
+    "patterns": "show a pattern's layers, and convert it to and from other notations",
+    "check": "run the conformance checks on a plugin",
+}
+
+
+def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """End the program where a job fails by its user's fault: Hydra would print a line of its own before ours."""
+
+    @wraps(job)
+    def run(config: DictConfig) -> None:
+        if _given:
+            sys.argv = list(_given)  # Lightning starts further ranks with it
+        try:
+            job(config)
+        except USER_ERRORS as error:
+            sys.exit(report(error))
+
+    return run
+
+
+def compose(overrides: list[str]) -> Run:
+    """The run that these overrides describe."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
+        return build_run(hydra.compose("train", overrides))
+
+
+def run_program(program: Callable[[], None], name: str) -> int:
+    """Run a Hydra program; what its user can mend is one line on stderr and exit code 1, the rest a traceback."""
+    silence_foreign_messages()
+    try:
+        store_schemas()
+        with _hydra_arguments(name):
+            program()
+    except USER_ERRORS as error:
+        return report(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def report(error: BaseException) -> int:
+    if os.environ.get(_WANTS_TRACEBACK) == "1":
+        raise error
+    print(f"error: {explain(error)}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _hydra_arguments(name: str) -> Iterator[None]:
+    """Give Hydra its part of the command line, and its errors to us."""
+    _given[:] = sys.argv
+    full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors itself and exits
+    try:
+        sys.argv = [sys.argv[0], *spell_overrides(sys.argv[2 if sys.argv[1:2] == [name] else 1 :])]
+        yield
+    finally:
+        sys.argv = list(_given)
+        os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -1,0 +1,78 @@
+"""The commands `train` and `eval`, which train.py and eval.py run too."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from hybrids.cli.programs import HYDRA, reported, run_program
+from hybrids.config import EvalConfig, build_run, open_run
+from hybrids.evaluate import evaluate_grid, share_of_none, write_grid
+from hybrids.report.heatmap import draw_heatmap
+from hybrids.report.tables import print_grid, print_result, print_rows
+from hybrids.sweep import RememberSweep, run_cell, summarise
+from hybrids.training import is_child, train
+
+
+@hydra.main(**HYDRA, config_name="train")
+@reported
+def _train(config: DictConfig) -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_cell(config)
+    run = build_run(config)
+    result = train(run)
+    if not is_child():
+        print_result(result, str(run.folder.path))
+
+
+@hydra.main(**HYDRA, config_name="eval")
+@reported
+def _eval(config: DictConfig) -> None:
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, EvalConfig)
+    if settings.run is None:
+        raise ValueError("run is not set; give the folder of a run: run=runs/<id>")
+    run, folder = open_run(Path(str(settings.run)))
+    cells = evaluate_grid(
+        run,
+        folder,
+        settings.sizes,
+        num_examples=settings.num_examples,
+        batch_size=settings.batch_size,
+        num_decoded_examples=settings.num_decoded_examples,
+        accelerator=settings.accelerator,
+        backend=settings.backend,
+        threads=settings.threads,
+    )
+    place = folder.path / "eval"
+    place.mkdir(exist_ok=True)
+    write_grid(cells, place / "grid.csv")
+    task = run.task.build()
+    trained = {name: getattr(task, name) for name in task.sizes}
+    draw_heatmap(cells, trained, place / "grid.png", title=folder.path.name)
+    print_grid(cells, str(folder.path))
+    if task.alternatives:
+        none = [[*others.values(), f"{share:.4f}"] for others, share in share_of_none(cells, task.alternatives)]
+        others = [name for name in cells[0].sizes if name != task.alternatives]
+        print_rows(f"answers that no {task.alternatives} above has", [*others, "share"], none)
+    skipped = sum(bool(cell.reason) for cell in cells)
+    if skipped:
+        print(f"{skipped} of {len(cells)} combinations do not fit; grid.csv says why")
+    print(f"table and picture: {place / 'grid.csv'}, {place / 'grid.png'}")
+
+
+def run_train() -> int:
+    """`hybrids train` and train.py: one run, or with -m a sweep. Exit code."""
+    RememberSweep.folder = None
+    code = run_program(_train, "train")
+    sweep = RememberSweep.folder
+    if code == 0 and sweep is not None and not summarise(sweep):
+        return 1
+    return code
+
+
+def run_eval() -> int:
+    """`hybrids eval` and eval.py. Exit code."""
+    return run_program(_eval, "eval")

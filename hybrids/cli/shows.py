@@ -1,0 +1,79 @@
+"""Commands that show what is there: plugins, tasks, patterns, backends."""
+
+import argparse
+import json
+import sys
+
+from hybrids import notation, registry
+from hybrids.checks import run_checks
+from hybrids.cli.programs import COMMANDS, compose, run_program
+from hybrids.config import store_schemas
+from hybrids.doctor import examine
+from hybrids.pattern import Pattern
+from hybrids.report import examples
+from hybrids.report.tables import print_rows
+
+
+def run_task() -> int:
+    """`hybrids task`: examples of a task, and what it states. Exit code."""
+    return run_program(_show_task, "task")
+
+
+def _show_task() -> None:
+    args = examples.read_arguments(sys.argv[1:], COMMANDS["task"])
+    settings = [f"task.{setting.removeprefix('task.')}" for setting in args.settings]
+    task = compose([f"task={args.task}", *settings]).task.build()
+    examples.show(task, args)
+
+
+def show_plugins(args: argparse.Namespace) -> int:
+    store_schemas()  # finds the plugins whose settings no configuration can hold
+    rows = [[entry.kind, entry.name, entry.origin, entry.source] for entry in registry.entries()]
+    print_rows("plugins", ["kind", "name", "class", "source"], rows)
+    for failure in registry.failures():
+        print(f"cannot be imported: {failure}", file=sys.stderr)
+    return 1 if registry.failures() else 0
+
+
+def show_doctor(args: argparse.Namespace) -> int:
+    store_schemas()  # finds the plugins whose settings no configuration can hold
+    report = examine()
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 1 if report["failed_plugins"] else 0
+    versions = [[name, found or "not installed"] for name, found in report["versions"].items()]
+    print_rows("versions", ["", "version"], versions)
+    print_rows("devices", ["device"], [[device] for device in report["devices"]])
+    columns = ["op", "backend", "usable", "why", "what would make it so"]
+    rows = [
+        [row["op"], row["backend"], "yes" if row["usable"] else "no", row["why"], "; ".join(row["commands"])]
+        for row in report["backends"]
+    ]
+    print_rows("backends", columns, rows)
+    for failure in report["failed_plugins"]:
+        print(f"plugin cannot be used: {failure}", file=sys.stderr)
+    return 1 if report["failed_plugins"] else 0
+
+
+def show_pattern(args: argparse.Namespace) -> int:
+    if args.source:
+        converted = notation.parse_notation(args.source, args.pattern)
+        pattern = converted.pattern
+        for note in converted.notes:
+            print(f"note: {note}")
+    else:
+        pattern = Pattern.parse(args.pattern)
+    print_rows(
+        f"pattern {pattern.compact()}", ["layer", "letters"], [[i, str(p)] for i, p in enumerate(pattern.layers)]
+    )
+    print_rows("in other notations", ["notation", "spelling"], notation.describe(pattern))
+    return 0
+
+
+def check_plugin(args: argparse.Namespace) -> int:
+    kind, equals, name = args.plugin.partition("=")
+    if not equals:
+        raise ValueError(f"{args.plugin!r} names no plugin; write {', '.join(f'{k}=<name>' for k in registry.KINDS)}")
+    results = run_checks(kind, name)
+    print_rows(f"checks of {args.plugin}", ["check", "result"], [[r.check, r.message or "passed"] for r in results])
+    return 0 if all(result.passed for result in results) else 1

@@ -1,0 +1,64 @@
+"""Commands that measure a stack without training it."""
+
+import csv
+import sys
+from collections.abc import Callable
+from io import StringIO
+
+from hybrids.backbone import Backbone
+from hybrids.cli.programs import COMMANDS, compose, run_program
+from hybrids.record import write_file
+from hybrids.report import growth, state
+from hybrids.report.tables import print_rows
+from hybrids.run import Run
+
+
+def run_state() -> int:
+    """`hybrids state`: what every layer of a stack carries and costs. Takes Hydra's arguments and context=<n>."""
+    return _run_at_context(_show_state, "state")
+
+
+def run_triangle() -> int:
+    """`hybrids triangle`: how state and cost grow with the context. Takes Hydra's arguments and context=<n>."""
+    return _run_at_context(_show_triangle, "triangle")
+
+
+def _run_at_context(show: Callable[[Run, Backbone, int], None], name: str) -> int:
+    def program() -> None:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(f"{COMMANDS[name]}\nSettings are those of a run: hybrids train --help")
+            return
+        given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
+        context = state.read_context(given)
+        run = compose([argument for argument in sys.argv[1:] if argument not in given])
+        show(run, Backbone(run.model.d_model, run.pattern, run.letters), context)
+
+    return run_program(program, name)
+
+
+def _title(run: Run, context: int) -> str:
+    return (
+        f"pattern={run.pattern.compact()} context={context} model.d_model={run.model.d_model}, one sequence, backbone"
+    )
+
+
+def _show_state(run: Run, backbone: Backbone, context: int) -> None:
+    parts = state.measure_parts(backbone, context)
+    print_rows(_title(run, context), state.COLUMNS, state.table_rows(parts))
+    for note in state.notes(parts):
+        print(note)
+
+
+def _show_triangle(run: Run, backbone: Backbone, context: int) -> None:
+    growths = growth.measure_growth(backbone, growth.contexts_around(context))
+    print_rows(f"{_title(run, context)}; n = {context}", growth.COLUMNS, growth.table_rows(growths, context))
+    folder = run.runs_dir / "triangle"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{run.pattern.compact().replace(':', '~')}-d{run.model.d_model}-n{context}"
+    table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(growth.csv_rows(growths))
+    write_file(table, text.getvalue())
+    for path in (picture, picture.with_suffix(".svg")):
+        growth.draw_growth(growths, context, path, title=_title(run, context))
+    print(f"table and pictures: {table}, {picture}, {picture.with_suffix('.svg')}")
