@@ -22,6 +22,7 @@ class DataSettings:
 
     `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order.
     Of a task that is decoded, the first `num_decoded_examples` of the test stream are; 0 decodes none.
+    Recalled bits are measured on the first `num_recall_examples` of it, at each of three contexts; 0 measures none.
     """
 
     seed: int = 0
@@ -31,13 +32,14 @@ class DataSettings:
     num_val_examples: int = 1024
     num_test_examples: int = 2048
     num_decoded_examples: int = 256
+    num_recall_examples: int = 512
     eval_batch_size: int = 256
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
-        for name in ("seed", "num_workers", "num_decoded_examples"):
+        for name in ("seed", "num_workers", "num_decoded_examples", "num_recall_examples"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}={getattr(self, name)} must not be negative")
         if self.num_train_examples is not None and self.num_train_examples < 1:

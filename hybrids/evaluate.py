@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
+from hybrids.assess import decode_first
 from hybrids.data import DataSettings, TaskData
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.lit import LitModel
@@ -17,7 +18,7 @@ from hybrids.record import RunFolder, write_file
 from hybrids.registry import suggest
 from hybrids.run import Run, TrainerSettings
 from hybrids.task import Task
-from hybrids.training import build_model, decode_first, log_backends
+from hybrids.training import build_model, log_backends
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,29 @@ class Sizes(TypedDict):
     head_flops: int  # of one position
 
 
+class Place(TypedDict):
+    """Where a model stands in the triangle at one context (hybrids/triangle); one sequence, backbone only.
+
+    What needs the task's bits is null where it has none at that context, or where none were measured.
+    """
+
+    context: int  # n, tokens seen
+    state_bits: int  # s(n)
+    step_flops: int  # f(n)
+    step_bytes: int
+    efficiency: float  # 1 - log2(f(2n) / f(n))
+    compactness: float  # 1 - log2(s(2n) / s(n))
+    recall: float | None  # recalled_bits / offered_bits
+    offered_bits: float | None  # what an exact answerer has stored
+    recalled_bits: float | None  # r(n), corrected for bias
+    recalled_low: float | None  # 95 % interval
+    recalled_high: float | None
+    surely: float | None  # lower 99.9 % limit
+    facts_state_bits: int | None  # of the state after the last fact and before any query, through which r was measured
+    utilisation: float | None  # recalled_bits / facts_state_bits
+    law_broken: bool  # surely > facts_state_bits: a leak, or a miscount
+
+
 class Result(Sizes):
     """What result.json holds, version 1."""
 
@@ -55,6 +78,7 @@ class Result(Sizes):
     val: dict[str, float]  # loss (nats), accuracy, exact_match, accuracy/<slice key>=<value>; null: no number
     test: dict[str, float]  # teacher-forced, like val: a task that is decoded has shown the model its reference traces
     decoded: NotRequired[dict[str, float]]  # of a task that is decoded: scores of what the model writes (decode.py)
+    triangle: NotRequired[list[Place]]  # at 1, 2 and 4 times the training context; absent in results before it
 
 
 class RunFolder:

@@ -13,17 +13,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from hybrids.data import DataSettings, TaskData, measure_overlap
-from hybrids.decode import measure_decoding
+from hybrids.assess import decode_first, find_overlap, measure_sizes, place_in_triangle
+from hybrids.data import TaskData
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
-from hybrids.measure import measure_step
 from hybrids.model import Model
 from hybrids.provenance import describe_code, name_cpu
-from hybrids.record import RESULT_VERSION, Result, RunFolder, Sizes
+from hybrids.record import RESULT_VERSION, Result, RunFolder
 from hybrids.run import Run
-from hybrids.task import DecodedTask, Split, Task
+from hybrids.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         examples=steps * run.data.batch_size,
         seconds=round(clock.seconds, 1),
         stopped=stopped,
-        overlap=_overlap(task, run),
+        overlap=find_overlap(task, run.data),
         chance_accuracy=task.chance_accuracy,
         val=val,
         test=test,
@@ -153,6 +152,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
         decoded = decode_first(lit, task, run.data, trainer)
         if decoded:
             result["decoded"] = decoded
+        result["triangle"] = place_in_triangle(lit, task, run.data, trainer)
         if run.trainer.profiler is not None:
             # Lightning would log it, at a level that is hidden; it does not declare the attribute.
             print(trainer.profiler.summary())  # type: ignore[attr-defined]
@@ -168,40 +168,6 @@ def log_backends(run: Run) -> None:
     for letter, choices in run.backends.items():
         for op, choice in choices.items():
             log.info("%s: %s on %s%s", letter, op, choice.backend, f" ({choice.reason})" if choice.reason else "")
-
-
-def measure_sizes(model: Model, context: int) -> Sizes:
-    """Parameters of a model, and what its backbone carries and costs after `context` tokens, measured."""
-    cost = measure_step(model.backbone, model.backbone.d_model, context)
-    backbone = sum(p.numel() for p in model.backbone.parameters())
-    total = sum(p.numel() for p in model.parameters())
-    return Sizes(
-        parameters={"total": total, "backbone": backbone, "embedding": total - backbone - model.norm.weight.numel()},
-        context=context,
-        state_elements=cost.state_elements,
-        state_bits=cost.state_bits,
-        step_flops=cost.flops,
-        step_bytes=cost.bytes_read,
-        head_flops=2 * model.head.weight.numel(),
-    )
-
-
-def decode_first(lit: LitModel, task: Task, settings: DataSettings, trainer: Trainer) -> dict[str, float]:
-    """Scores of decoding the first test examples, where the model was trained or tested; empty if none are to be."""
-    if not isinstance(task, DecodedTask) or settings.num_decoded_examples == 0:
-        return {}
-    lit.to(trainer.strategy.root_device)  # Lightning leaves a model that it has tested on the CPU
-    scores = measure_decoding(
-        lit.model,
-        task,
-        settings.num_decoded_examples,
-        seed=settings.seed,
-        split=Split.TEST,
-        batch_size=settings.eval_batch_size,
-    )
-    for logger in trainer.loggers:
-        logger.log_metrics({f"decoded/{name}": value for name, value in scores.items()}, step=trainer.global_step)
-    return scores
 
 
 def _val_interval(run: Run) -> int:
@@ -274,17 +240,6 @@ def _say_finished(folder: RunFolder, result: Result) -> None:
 def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
     prefix = f"{split}/"
     return {name.removeprefix(prefix): float(value) for name, value in metrics.items() if name.startswith(prefix)}
-
-
-def _overlap(task: Task, run: Run, *, num_train: int = 20_000) -> dict[str, float]:
-    """Measured on the first examples of each stream; generation on the host is too slow for many."""
-    if task.generated_on == "host":
-        num_train = 1_000
-    sizes = {Split.VAL: run.data.num_val_examples, Split.TEST: run.data.num_test_examples}
-    return {
-        split.name.lower(): measure_overlap(task, run.data.seed, split, num_train=num_train, num_eval=num)
-        for split, num in sizes.items()
-    }
 
 
 def _summarise(trainer: Trainer, result: Result) -> None:

@@ -22,6 +22,7 @@ TINY = (
     "model.d_model=16",
     "data.batch_size=12",
     "data.num_val_examples=24",
+    "data.num_recall_examples=24",
     "data.num_test_examples=24",
     "data.eval_batch_size=12",
     "trainer.max_steps=8",

@@ -19,6 +19,7 @@ LEVELS = [
     {"lit", "logs", "checks", "record", "doctor", "decode"},
     {"run"},
     {"triangle"},
+    {"assess"},
     {"training"},
     {"evaluate"},
     {"report"},

@@ -14,6 +14,7 @@ from hybrids.report.heatmap import draw_heatmap
 from hybrids.report.tables import print_grid, print_result, print_rows
 from hybrids.sweep import RememberSweep, run_cell, summarise
 from hybrids.training import is_child, train
+from hybrids.triangle.place import check_places
 
 
 @hydra.main(**HYDRA, config_name="train")
@@ -25,6 +26,7 @@ def _train(config: DictConfig) -> None:
     result = train(run)
     if not is_child():
         print_result(result, str(run.folder.path))
+        check_places(result.get("triangle", []))
 
 
 @hydra.main(**HYDRA, config_name="eval")

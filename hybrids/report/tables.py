@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hybrids.evaluate import GridCell, decoded_scores
-from hybrids.record import Result
+from hybrids.record import Place, Result
 
 _FILE_WIDTH = 240
 _FORCED = ", teacher-forced"
@@ -40,6 +40,9 @@ def print_result(result: Result, folder: str) -> None:
     table.add_row("parameters", f"{parameters['total']:,}  (backbone {parameters['backbone']:,})")
     table.add_row(f"state after {result['context']} tokens", f"{result['state_bits']:,} bits")
     table.add_row("one decode step", f"{result['step_flops']:,} FLOPs  (+ {result['head_flops']:,} for the head)")
+    for place in result.get("triangle", []):
+        for label, value in describe_place(place):
+            table.add_row(label, value)
     table.add_row(
         "training", f"{result['steps']:,} steps, {result['examples']:,} examples, stopped at {result['stopped']}"
     )
@@ -48,6 +51,21 @@ def print_result(result: Result, folder: str) -> None:
     table.add_row("examples also in training", shared)
     table.add_row("folder", escape(folder))
     _print(table)
+
+
+def describe_place(place: Place) -> Iterator[tuple[str, str]]:
+    """Rows on the coordinates and recalled bits at one context; a broken law is an error."""
+    title = f"triangle at {place['context']}"
+    coordinates = f"Efficiency {place['efficiency']:.2f}  Compactness {place['compactness']:.2f}"
+    recall, bits, held = place["recall"], place["recalled_bits"], place["facts_state_bits"]
+    if recall is None or bits is None or held is None:
+        yield title, f"{coordinates}  (no Recall)"
+        return
+    yield title, f"{coordinates}  Recall {recall:.2f}"
+    interval = f"95 % interval {place['recalled_low']:.1f} to {place['recalled_high']:.1f}"
+    yield "  recalled", f"{bits:.1f} of {place['offered_bits']:.1f} bits  ({interval})"
+    error = "; ERROR: more than it holds" if place["law_broken"] else ""
+    yield "  from a state of", f"{held:,} bits, {bits / held:.2g} of it used{error}"
 
 
 def describe_decoding(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:

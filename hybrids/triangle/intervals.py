@@ -63,7 +63,7 @@ def upper_limit(errors: Float[Tensor, " N"], *, risk: float = 1e-3) -> float:
     return min(1.0, float(errors.double().mean()) + spread + 7 * log / (3 * (num - 1)))
 
 
-class LawBroken(Exception):
+class LawBroken(ValueError):
     """More bits were recalled than the state holds: the task leaks its answers, or the state is under-counted."""
 
 

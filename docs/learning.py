@@ -1,0 +1,182 @@
+"""Train a table of small runs for the documentation, each at one learning rate after another until one gets there.
+
+    python docs/learning.py mixers        every mixer as LL and LA on MQAR: docs/mixers.csv
+    python docs/learning.py tasks         three stacks of two layers on six tasks: docs/tasks_learning.csv and pictures
+
+Every trial is an ordinary run in `runs/learning`, so the table goes on where it was interrupted. Rates are tried in
+the order given until one reaches the target; `accuracy` is the best one seen in validation. With a number of minutes as
+second argument no trial starts after them, and the rows that are missing are those that were not trained.
+"""
+
+import csv
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
+
+from hybrids.config import build_run, store_schemas
+from hybrids.logs import read_metrics
+from hybrids.record import write_file
+from hybrids.registry import load_plugins, names
+from hybrids.training import train
+
+QUIET = ("logger=csv", "trainer.progress_bar=false", "trainer.threads=1", "runs_dir=runs/learning")
+COUNTS = ("learning rate", "steps to target", "best accuracy", "steps trained")
+DOCS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table: what it is called, and the overrides that make it."""
+
+    labels: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells that share a target, and what their runs have in common."""
+
+    file: str
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    common: tuple[str, ...]
+    rates: tuple[float, ...]
+    target: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell at one learning rate."""
+
+    cell: Cell
+    rate: float
+    accuracy: dict[int, float]
+    """In validation, by steps trained."""
+    target: float
+
+    @property
+    def steps_to_target(self) -> int | None:
+        return next((step for step, value in self.accuracy.items() if value >= self.target), None)
+
+    def row(self) -> list[object]:
+        reached = self.steps_to_target
+        best = f"{max(self.accuracy.values()):.3f}"
+        return [*self.cell.labels, self.rate, "" if reached is None else reached, best, max(self.accuracy)]
+
+
+def mixers() -> Table:
+    """Every mixer as LL and, with attention, as LA, on MQAR of length 64 with 8 pairs."""
+    cells = [
+        Cell((mixer, pattern), (f"mixer@mixers.L={mixer}", f"pattern={pattern}"))
+        for mixer in names("mixer")
+        for pattern in ("LL", "LA")
+    ]
+    common = ("task=mqar", "trainer.max_steps=1000", "trainer.val_every=50")
+    return Table("mixers.csv", ("mixer", "pattern"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
+
+
+STACKS = {
+    "transformer": ("arch=transformer", "pattern=AA"),
+    "mamba2": ("arch=mamba2", "pattern=MM"),
+    "hybrid": ("arch=hybrid", "pattern=LA"),
+}
+
+SIZES = {
+    "function_composition": ("task.start_size=4", "task.fan_outs=[2]", "trainer.max_steps=1500"),
+    "position_retrieval": ("task.num_tokens=30", "trainer.max_steps=1500"),
+    "is_tree vanilla": ("task.mode=vanilla", "task.num_nodes=8", "trainer.max_steps=500"),
+    "is_tree cot": ("task.mode=cot", "task.num_nodes=8", "trainer.max_steps=1000"),
+    "is_tree retrieval": ("task.mode=retrieval", "task.num_nodes=8", "trainer.max_steps=300"),
+    "ngram_retrieval": ("task.max_length=50", "trainer.max_steps=1500"),
+}
+
+
+def tasks() -> Table:
+    """Two layers of each kind on six tasks, at the size in `SIZES`."""
+    cells = [
+        Cell((task, stack), (f"task={task.split()[0]}", *size, *layers))
+        for task, size in SIZES.items()
+        for stack, layers in STACKS.items()
+    ]
+    common = ("trainer.val_every=50", "data.num_val_examples=512", "data.num_decoded_examples=64")
+    return Table("tasks_learning.csv", ("task", "stack"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
+
+
+TABLES = {"mixers": mixers, "tasks": tasks}
+
+
+def trials_of(table: Table, deadline: float) -> Iterator[Trial]:
+    """The trials of every cell, until one gets there; none starts after `deadline` (monotonic seconds)."""
+    for cell in table.cells:
+        for rate in table.rates:
+            overrides = [*QUIET, *table.common, *cell.overrides, f"optim.lr={rate}", f"trainer.target={table.target}"]
+            run = build_run(compose("train", overrides))
+            if time.monotonic() > deadline and not run.folder.result_file.exists():
+                break
+            train(run)
+            accuracy = read_metrics(run.folder.metrics_file)["val/accuracy"]
+            trial = Trial(cell, rate, {step + 1: value for step, value in accuracy.items()}, table.target)
+            yield trial
+            if trial.steps_to_target is not None:
+                break
+
+
+def main(name: str, minutes: float = float("inf")) -> None:
+    """Train what is missing of a table, writing it anew after every trial."""
+    load_plugins()
+    store_schemas()
+    GlobalHydra.instance().clear()
+    done: list[Trial] = []
+    with initialize_config_module("hybrids_conf", version_base="1.3"):
+        table = TABLES[name]()
+        for trial in trials_of(table, time.monotonic() + 60 * minutes):
+            done.append(trial)
+            print(*trial.row(), flush=True)
+            _write(DOCS / table.file, [*table.columns, *COUNTS], [one.row() for one in done])
+    if name == "tasks":
+        for task in {trial.cell.labels[0].split()[0] for trial in done}:
+            draw([trial for trial in done if trial.cell.labels[0].split()[0] == task], DOCS / f"learning_{task}.png")
+
+
+def draw(trials: Sequence[Trial], path: Path) -> None:
+    """Validation accuracy against steps, a panel per mode of the task, a colour per stack, a style per rate."""
+    panels = list(dict.fromkeys(trial.cell.labels[0] for trial in trials))
+    figure = Figure(figsize=(1.5 + 3.4 * len(panels), 3.2), layout="constrained")
+    colours = dict(zip(STACKS, ("tab:orange", "tab:blue", "tab:green"), strict=True))
+    styles = {3e-3: "-", 1e-2: "--", 1e-3: ":"}
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for trial in (one for one in trials if one.cell.labels[0] == panel):
+            stack = trial.cell.labels[1]
+            label = f"{stack}, {trial.rate:g}"
+            axes.plot(
+                list(trial.accuracy),
+                list(trial.accuracy.values()),
+                styles[trial.rate],
+                color=colours[stack],
+                label=label,
+            )
+        axes.set_title(panel, fontsize=9)
+        axes.set_xlabel("training step (64 examples each)")
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6.5)
+    figure.supylabel("validation accuracy, teacher-forced", fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    draft = path.with_suffix(".new")
+    with draft.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    write_file(path, draft.read_text())
+    draft.unlink()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(float, sys.argv[2:3]))

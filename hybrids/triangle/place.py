@@ -1,0 +1,86 @@
+"""Where a trained model stands in the triangle, at the context of training and beyond."""
+
+from collections.abc import Sequence
+
+from hybrids.measure import measure_step
+from hybrids.model import Model
+from hybrids.record import Place
+from hybrids.task import Task
+from hybrids.triangle.coordinates import Measured, locate
+from hybrids.triangle.intervals import LawBroken, check_law
+from hybrids.triangle.recall import Recall, measure_recall
+
+FACTORS = (1, 2, 4)
+"""Contexts, as multiples of that of training."""
+
+
+def measure_places(
+    model: Model, task: Task, *, seed: int, num_examples: int, batch_size: int, factors: Sequence[int] = FACTORS
+) -> list[Place]:
+    """The model at `factors` times the length of the task, facts in proportion; recall is None where it cannot be had.
+
+    Recall needs bits and a place between facts and queries, of the task at that context; batches shrink as contexts
+    grow. 0 examples measure state and cost alone.
+    """
+    contexts = [factor * task.length for factor in factors]
+    sizes = {context: _measure(model, context) for context in sorted({*contexts, *(2 * n for n in contexts)})}
+    places = []
+    for factor, context in zip(factors, contexts, strict=True):
+        batch = max(1, batch_size // factor)
+        recall = _recall(model, task, factor, seed=seed, num_examples=num_examples, batch_size=batch)
+        places.append(_place(sizes[context], sizes[2 * context], recall))
+    return places
+
+
+def _measure(model: Model, context: int) -> Measured:
+    cost = measure_step(model.backbone, model.backbone.d_model, context)
+    return Measured(context, cost.state_bits, cost.flops, cost.bytes_read)
+
+
+def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: int, batch_size: int) -> Recall | None:
+    if num_examples == 0:
+        return None
+    try:
+        other = task if factor == 1 else task.at_context(factor * task.length)
+        if other.vocab_size != task.vocab_size:
+            return None
+        return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
+    except ValueError:  # no bits, or no such size of this task
+        return None
+
+
+def _place(at: Measured, at_twice: Measured, recall: Recall | None) -> Place:
+    found = None if recall is None else recall.recalled
+    place = locate(at, at_twice, found and found.bits, recall and recall.offered)
+    return Place(
+        context=at.context,
+        state_bits=at.state_bits,
+        step_flops=at.step_flops,
+        step_bytes=at.step_bytes,
+        efficiency=place.efficiency,
+        compactness=place.compactness,
+        recall=place.recall,
+        offered_bits=recall and recall.offered,
+        recalled_bits=found and found.bits,
+        recalled_low=found and found.low,
+        recalled_high=found and found.high,
+        surely=found and found.surely,
+        facts_state_bits=recall and recall.state_bits,
+        utilisation=recall and recall.utilisation,
+        law_broken=recall is not None and _is_broken(recall),
+    )
+
+
+def _is_broken(recall: Recall) -> bool:
+    try:
+        check_law(recall.recalled.surely, recall.state_bits)
+    except LawBroken:
+        return True
+    return False
+
+
+def check_places(places: Sequence[Place]) -> None:
+    """Raise LawBroken for the first place at which more bits were recalled than the state held."""
+    for place in places:
+        if place["surely"] is not None and place["facts_state_bits"] is not None:
+            check_law(place["surely"], place["facts_state_bits"])

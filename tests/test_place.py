@@ -1,0 +1,69 @@
+"""A run's place in the triangle: what result.json, the table and the logs hold."""
+
+import json
+
+import pytest
+
+from hybrids.logs import read_metrics
+from hybrids.report.tables import describe_place, print_result
+from hybrids.training import train
+from hybrids.triangle.intervals import LawBroken
+from hybrids.triangle.place import check_places
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    from hybrids.config import build_run, store_schemas
+
+    store_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("hybrids_conf", version_base="1.3"):
+        sizes = ["task.vocab_size=32", "task.length=16", "task.num_pairs=2", "model.d_model=16", "trainer.max_steps=4"]
+        counts = [f"data.num_{name}_examples=32" for name in ("val", "test", "recall")]
+        quiet = ["logger=csv", "trainer.progress_bar=false", f"runs_dir={tmp_path_factory.mktemp('runs')}"]
+        run = build_run(compose("train", ["pattern=LA", *sizes, *counts, *quiet]))
+    return run, train(run)
+
+
+def test_the_result_holds_three_contexts(trained):
+    run, result = trained
+    places = json.loads(run.folder.result_file.read_text())["triangle"]
+    assert [place["context"] for place in places] == [16, 32, 64]
+    assert places == result["triangle"]
+    assert places[0]["state_bits"] == result["state_bits"] and places[0]["step_flops"] == result["step_flops"]
+
+
+def test_attention_takes_over_as_the_context_grows(trained):
+    """Of one recurrent and one attention layer: C and E fall towards 0, and offered bits grow in proportion."""
+    places = trained[1]["triangle"]
+    for name in ("efficiency", "compactness"):
+        values = [place[name] for place in places]
+        assert values == sorted(values, reverse=True) and 0 < values[-1] < values[0] < 1
+    assert places[1]["offered_bits"] > 1.8 * places[0]["offered_bits"]
+    keys_and_values = [place["facts_state_bits"] - places[0]["facts_state_bits"] for place in places]
+    assert keys_and_values == [0, 4 * 2 * 16 * 32, 12 * 2 * 16 * 32]  # of 4, 8 and 16 tokens of pairs
+
+
+def test_the_table_and_the_metrics_file_say_it(trained, capsys):
+    run, result = trained
+    print_result(result, "runs/x")
+    assert f"Efficiency {result['triangle'][1]['efficiency']:.2f}" in capsys.readouterr().out
+    logged = read_metrics(run.folder.metrics_file)["triangle/32/state_bits"]
+    assert list(logged.values()) == [result["triangle"][1]["state_bits"]]
+
+
+def test_a_broken_law_is_an_error(trained):
+    place = dict(trained[1]["triangle"][0], surely=900.0, facts_state_bits=800, law_broken=True)
+    assert any("ERROR: more than it holds" in value for _, value in describe_place(place))
+    with pytest.raises(LawBroken, match=r"at least 900\.0 bits were recalled from a state of 800 bits"):
+        check_places([place])
+
+
+def test_without_bits_only_state_and_cost_are_placed(make_run):
+    run = make_run("pattern=L", "task.segments=[[16,2,1],[16,1,1]]", "task.vocab_size=64")
+    places = train(run)["triangle"]
+    assert places[0]["recalled_bits"] is None and places[0]["efficiency"] == 1.0
+    assert list(describe_place(places[0])) == [("triangle at 16", "Efficiency 1.00  Compactness 1.00  (no Recall)")]
