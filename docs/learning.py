@@ -1,6 +1,7 @@
 """Train a table of small runs for the documentation, each at one learning rate after another until one gets there.
 
     python docs/learning.py mixers        every mixer as LL and LA on MQAR: docs/mixers.csv
+    python docs/learning.py behind_conv   mixers without a token shift of their own, behind a short convolution
     python docs/learning.py tasks         three stacks of two layers on six tasks: docs/tasks_learning.csv and pictures
 
 Every trial is an ordinary run in `runs/learning`, so the table goes on where it was interrupted. Rates are tried in
@@ -12,7 +13,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -81,6 +82,19 @@ def mixers() -> Table:
     return Table("mixers.csv", ("mixer", "pattern"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
 
 
+SHIFTLESS = ("based", "gla", "hgrn2", "linear_attention", "mlstm", "retention")
+"""Mixers that read neither the token before nor positions of which a learned function can make it."""
+
+
+def behind_conv() -> Table:
+    """The same, with a short convolution as the first layer, as zoology has it in its figure."""
+    cells = [
+        Cell((mixer, "CL"), ("+mixer@mixers.C=short_conv", f"mixer@mixers.L={mixer}", "pattern=CL"))
+        for mixer in SHIFTLESS
+    ]
+    return replace(mixers(), file="mixers_behind_conv.csv", cells=tuple(cells))
+
+
 STACKS = {
     "transformer": ("arch=transformer", "pattern=AA"),
     "mamba2": ("arch=mamba2", "pattern=MM"),
@@ -108,7 +122,7 @@ def tasks() -> Table:
     return Table("tasks_learning.csv", ("task", "stack"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
 
 
-TABLES = {"mixers": mixers, "tasks": tasks}
+TABLES = {"mixers": mixers, "behind_conv": behind_conv, "tasks": tasks}
 
 
 def trials_of(table: Table, deadline: float) -> Iterator[Trial]:

@@ -98,6 +98,7 @@ def describe(task: Task) -> dict[str, Any]:
         "vocab_size": task.vocab_size,
         "length": task.length,
         "num_targets": task.num_targets,
+        "facts_end": task.facts_end,
         "generated_on": task.generated_on,
         "slice_values": {key: list(values) for key, values in task.slice_values.items()},
         "sizes": {key: list(values) for key, values in task.sizes.items()},
@@ -118,12 +119,13 @@ def fact_rows(task: Task) -> list[tuple[str, str]]:
         ("vocabulary", f"{stated['vocab_size']:,}"),
         ("length", f"{stated['length']:,}"),
         ("targets", f"{stated['num_targets']:,}"),
+        ("state is read after", "no such place" if task.facts_end is None else f"{task.facts_end:,} tokens"),
         ("slices", _spell_values(stated["slice_values"])),
         ("sizes", _spell_values(stated["sizes"])),
         ("generated on", stated["generated_on"]),
     ]
     if "stop_tokens" in stated:
-        rows += [("new tokens", f"{stated['max_new_tokens']:,}"), ("stop tokens", " ".join(stated["stop_tokens"]))]
+        rows += [("new tokens", f"{stated['max_new_tokens']:,}"), ("stop tokens", _shorten(stated["stop_tokens"]))]
     return rows
 
 
@@ -131,7 +133,7 @@ def _spell_values(values: dict[str, list[int]]) -> str:
     return "; ".join(f"{key} {_shorten(numbers)}" for key, numbers in values.items()) or "none"
 
 
-def _shorten(numbers: Sequence[int]) -> str:
+def _shorten(numbers: Sequence[int] | Sequence[str]) -> str:
     if len(numbers) > 10:
         return f"{numbers[0]} ... {numbers[-1]} ({len(numbers)} values)"
     return " ".join(map(str, numbers))
