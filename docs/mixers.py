@@ -31,7 +31,7 @@ rates are no comparison of architectures. Trained by `python docs/learning.py mi
 """
 
 CAUSES = {
-    "attention": "Two layers of attention stay on a plateau until one finds the token before; the rate decides how long.",
+    "attention": "Two layers of attention stay on a plateau until one finds the token before.",
     "short_conv": "As `LL` its two layers see six tokens: a limit of the family, since the pairs lie further back.",
 }
 
