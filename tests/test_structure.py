@@ -23,7 +23,7 @@ LEVELS = [
     {"training"},
     {"evaluate"},
     {"report"},
-    {"explain"},
+    {"explain", "resolve"},
     {"config"},
     {"sweep"},
     {"cli"},
