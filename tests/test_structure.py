@@ -21,7 +21,7 @@ LEVELS = [
     {"triangle"},
     {"assess"},
     {"training"},
-    {"evaluate"},
+    {"evaluate", "trials"},
     {"report"},
     {"explain", "resolve"},
     {"config"},
