@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from hybrids.config import build_run
 from hybrids.explain import USER_ERRORS, explain
+from hybrids.logs import silence_foreign_messages
 from hybrids.pattern import Pattern
 from hybrids.record import Result, RunFolder, write_file
 from hybrids.report.tables import print_rows
@@ -65,6 +66,7 @@ def _check_depths(config: DictConfig) -> None:
 
 def run_cell(config: DictConfig) -> None:
     """Train one cell and note its run folder, or why it failed."""
+    silence_foreign_messages()  # a launcher may have started this process
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     cell = Cell(overrides=overrides, folder=None, error=None)

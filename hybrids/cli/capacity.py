@@ -163,8 +163,8 @@ class Plan:
         self.grid = grid
         self.config: Any = OmegaConf.to_container(compose_config(list(overrides)), resolve=True)
         plain = build_run({**self.config, "match": None, "match_to": None})
-        self.cls, self.settings = check_task(plain), plain.task.settings
-        _check_free(overrides, self.cls.vary_facts(grid, self.settings))
+        self.task, self.cls = plain.task, check_task(plain)
+        _check_free(overrides, self.cls.vary_facts(grid, self.task.settings))
         self.run = self.describe(grid)
         check_precision(self.run, len(grid))
         self.ceiling = measure_ceiling(self.describe(grid[-1:]), grid[-1])
@@ -175,13 +175,12 @@ class Plan:
 
     def describe(self, facts: tuple[int, ...], *, rate: float | None = None, seed: int = 0) -> Run:
         """The run whose examples have these numbers of facts: what hybrids train makes of the same settings."""
-        config = {**self.config, "seed": seed}
-        config["task"] = {**config["task"], **self.cls.vary_facts(facts, self.settings)}
+        changes = self.cls.vary_facts(facts, self.task.settings)
+        config = {**self.config, "seed": seed, "task": {**self.config["task"], **changes}}
         if rate is not None:
             config["optim"] = {**config["optim"], "lr": rate}
-        run = build_run({**config, "match": None, "match_to": None})
         try:
-            run.task.build()
+            replace(self.task, settings={**self.task.settings, **changes}).build()
         except ValueError as error:
             raise ValueError(f"max_facts={self.grid[-1]}: {error}") from error
         return build_run(config)
