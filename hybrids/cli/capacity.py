@@ -48,7 +48,7 @@ USAGE = """
   min_utilisation=0.001  refuse a search in which even full recall would use less of the state
   --budget=<minutes>     start no run after that; the same command continues
   --confirm              then train at single numbers of facts around K*, by bisection
-  --smoke                small: 5 runs of width 16 on 16 facts, under 10 minutes on two cores
+  --smoke                small: 5 runs of width 16, 400 steps, 16 facts: under 10 minutes on two cores
 Several patterns: pattern=LLLA,AAAA. Other settings are those of a run: hybrids train --help"""
 
 
@@ -107,7 +107,7 @@ def _capacity() -> None:
 
 def read_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     """Options of the search and settings of its runs; ValueError for one that cannot be."""
-    given: dict[str, Any] = {"rates": (1e-2, 3e-2, 1e-1), "seeds": 3, "max_facts": 16, "steps": 600}
+    given: dict[str, Any] = {"rates": (1e-2, 3e-2, 1e-1), "seeds": 3, "max_facts": 16, "steps": 400}
     given = given if "--smoke" in arguments else {}
     names, settings = [field.name for field in fields(Options)], []
     for argument in arguments:
