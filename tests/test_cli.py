@@ -143,7 +143,7 @@ def test_a_defect_is_not_hidden(train, monkeypatch):
     def broken(run):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "train", broken)
+    monkeypatch.setattr("hybrids.cli.runs.train", broken)
     with pytest.raises(ZeroDivisionError):
         train()
 
