@@ -21,17 +21,31 @@ from hybrids.data import DataSettings
 from hybrids.explain import NONE, explain, unbound_letter
 from hybrids.logs import LogSettings
 from hybrids.optim import OptimSettings
-from hybrids.pattern import Pattern
+from hybrids.pattern import Pattern, place
 from hybrids.record import RunFolder
 from hybrids.registry import suggest
+from hybrids.resolve import set_context, set_width
 from hybrids.run import ModelSettings, Run, TrainerSettings
 
 _NULL_GROUP = re.compile(r"\+{0,2}(arch|task|trainer|logger|(mixer|channel)(@[\w.]+)?)=null")
 
 
 @dataclass
+class SweepSettings:
+    """What sweep=placement places: `num_attention` letters `attention` among `others`, in a stack of `depth`."""
+
+    depth: int = 4
+    num_attention: int = 1
+    attention: str = "A"
+    others: str = "L"
+
+
+@dataclass
 class TrainConfig:
-    """Schema of a run. Plugin groups hold the schema of the chosen plugin, so they are typed there."""
+    """Schema of a run. Plugin groups hold the schema of the chosen plugin, so they are typed there.
+
+    `context` sets the sizes of the task in proportion, `match` and `match_to` the width (hybrids/resolve.py).
+    """
 
     pattern: Any = None
     mixers: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +61,10 @@ class TrainConfig:
     seed: int = 0
     runs_dir: str = "runs"
     rerun: bool = False
+    context: int | None = None
+    match: str | None = None
+    match_to: Any = None
+    sweep: SweepSettings = field(default_factory=SweepSettings)
 
 
 @dataclass
@@ -65,6 +83,7 @@ class EvalConfig:
 
 def store_schemas() -> None:
     """Hand Hydra the schemas of runs, evaluations and every registered plugin."""
+    OmegaConf.register_new_resolver("placements", _spell_placements, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
@@ -77,6 +96,10 @@ def store_schemas() -> None:
             registry.reject(entry, error)
     for kind in ("mixer", "channel"):
         store.store(group=kind, name=NONE, node={"name": NONE})
+
+
+def _spell_placements(depth: int, count: int, letter: str, others: str) -> str:
+    return ",".join(place(depth, count, letter=letter, others=others))
 
 
 def schema_of(cls: type) -> type:
@@ -116,7 +139,8 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         raise ValueError(f"seed={values.seed} must lie between 0 and {2**32 - 1}")
     task = _choose("task", values.task)
     assert task is not None
-    return Run(
+    plain.pop("sweep", None)  # what it has chosen stands in the other settings
+    run = Run(
         pattern=Pattern.parse(_spell_pattern(values.pattern)),
         letters=_bind_letters(values),
         task=task,
@@ -131,6 +155,11 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         rerun=values.rerun,
         config=plain,
     )
+    if values.context is not None:
+        run = set_context(run, values.context)
+    if values.match is not None or values.match_to is not None:
+        run = set_width(run, values.match, None if values.match_to is None else _spell_pattern(values.match_to))
+    return run
 
 
 def open_run(path: Path) -> tuple[Run, RunFolder]:

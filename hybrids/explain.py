@@ -37,7 +37,8 @@ def explain(error: BaseException) -> str:
         return _explain_group(str(error))
     if isinstance(error, OSError) and error.strerror:
         return _explain_file(error)
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.removeprefix("ValueError raised while resolving interpolation: ")
 
 
 def unbound_letter(letter: str, bound: Sequence[str]) -> str:

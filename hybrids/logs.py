@@ -21,13 +21,17 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 @dataclass(kw_only=True)
 class LogSettings:
-    """Logs beside metrics.csv, which is always written. `wandb_mode=auto`: online if logged in, else offline."""
+    """Logs beside metrics.csv, which is always written. `wandb_mode=auto`: online if logged in, else offline.
+
+    W&B shows the runs of a `group` together; a sweep or a search names its own where none is given, and the `job_type`.
+    """
 
     wandb: bool = True
     wandb_mode: str = "auto"
     wandb_timeout: int = 30
     project: str = "hybrids"
     group: str | None = None
+    job_type: str | None = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -114,6 +118,7 @@ def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[
             save_dir=folder,
             offline=offline,
             group=settings.group,
+            job_type=settings.job_type,
             resume=None if offline else "allow",
             config=config,
             settings=wandb.Settings(init_timeout=settings.wandb_timeout, silent=True),

@@ -9,9 +9,12 @@ letter  = "A".."Z"
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 from typing import NamedTuple
 
 MAX_LAYERS = 10_000
+MAX_PLACEMENTS = 1_000
 MAX_PERIOD = 64
 """Longest repeated unit that `compact` looks for; bounds its time at 10,000 layers to about a second."""
 
@@ -80,6 +83,25 @@ class Pattern:
     def compact(self) -> str:
         """Shortest spelling without nested repeats; parses back to an equal pattern."""
         return _shortest([str(layer) for layer in self.layers])
+
+
+def place(depth: int, count: int, *, letter: str = "A", others: str = "L") -> list[str]:
+    """Every stack of `depth` layers with `count` times `letter` among `others`; the first has them all at the end.
+
+    Raises ValueError for a depth or count that cannot be, and for more than `MAX_PLACEMENTS` stacks.
+    """
+    if letter == others or not re.fullmatch("[A-Z]{2}", letter + others):
+        raise ValueError(f"attention={letter}, others={others}: they must be two different letters A-Z")
+    if depth < 1:
+        raise ValueError(f"depth={depth} must be at least 1")
+    if not 0 <= count <= depth:
+        raise ValueError(f"num_attention={count} does not fit into depth={depth}; allowed: 0 to {depth}")
+    if comb(depth, count) > MAX_PLACEMENTS:
+        most = max(d for d in range(count, depth) if comb(d, count) <= MAX_PLACEMENTS)
+        number = f"{comb(depth, count):,} patterns, allowed are {MAX_PLACEMENTS:,}"
+        raise ValueError(f"num_attention={count} in depth={depth} gives {number}: depth={most} at most")
+    stacks = ("".join(letter if i in at else others for i in range(depth)) for at in combinations(range(depth), count))
+    return sorted(stacks, reverse=letter < others)
 
 
 def quote(text: str) -> str:

@@ -100,6 +100,8 @@ class Run:
     rerun: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     """The same as plain values, as config.yaml will hold it."""
+    notes: tuple[str, ...] = ()
+    """What was worked out from the settings, to be said when the run starts."""
 
     def __post_init__(self) -> None:
         check_name(self.backend)

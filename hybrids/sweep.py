@@ -5,16 +5,21 @@ import json
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypedDict
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from hybrids.config import build_run
 from hybrids.explain import USER_ERRORS, explain
+from hybrids.logs import silence_foreign_messages
+from hybrids.pattern import Pattern
 from hybrids.record import Result, RunFolder, write_file
 from hybrids.report.tables import print_rows
 from hybrids.training import train
@@ -34,18 +39,43 @@ class RememberSweep(Callback):
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            _check_depths(config)
+        except ValueError as error:  # Hydra makes a warning of what a callback raises
+            print(f"error: {explain(error)}", file=sys.stderr)
+            sys.exit(1)
         RememberSweep.folder = Path(config.hydra.sweep.dir)
+
+
+def _check_depths(config: DictConfig) -> None:
+    """ValueError where the patterns of a trajectory have several depths and nothing makes them comparable."""
+    if config.hydra.runtime.choices.get("sweep") != "trajectory":
+        return
+    given = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+    parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
+    values = {override.key_or_group: override for override in parsed}  # the last one holds
+    if "match" in values and values["match"].value() is not None:
+        return
+    pattern = values["pattern"]
+    spelt = pattern.sweep_string_iterator() if pattern.is_sweep_override() else [str(pattern.value())]
+    depths = {text: len(Pattern.parse(text)) for text in spelt}
+    if len(set(depths.values())) > 1:
+        found = ", ".join(f"{text} has {depth} layers" for text, depth in depths.items())
+        raise ValueError(f"sweep=trajectory over patterns of different depth: {found}; add match=params match_to=LLLL")
 
 
 def run_cell(config: DictConfig) -> None:
     """Train one cell and note its run folder, or why it failed."""
+    silence_foreign_messages()  # a launcher may have started this process
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     cell = Cell(overrides=overrides, folder=None, error=None)
+    log = _log_of_sweep(config, hydra)
     try:
         run = build_run(config)
+        run = replace(run, logger=replace(run.logger, **log))
         if run.trainer.devices > 1:
-            _train_alone(overrides)
+            _train_alone([text for text in overrides if not text.startswith("sweep=")], log)
         else:
             train(run)
         cell["folder"] = str(run.folder.path)
@@ -60,6 +90,13 @@ def run_cell(config: DictConfig) -> None:
     write_file(place / "cell.json", json.dumps(cell, indent=2))
 
 
+def _log_of_sweep(config: DictConfig, hydra: HydraConf) -> dict[str, str]:
+    """Under which group and job type the cells of this sweep are logged, where the user names none."""
+    sweep = hydra.runtime.choices.get("sweep") or "sweep"
+    names = {"group": f"{sweep}-{Path(hydra.sweep.dir).name}", "job_type": sweep}
+    return {name: value for name, value in names.items() if config.logger[name] is None}
+
+
 def _finish_wandb() -> None:
     """End the W&B log of a cell that failed, or the next cell would write into it."""
     wandb = sys.modules.get("wandb")
@@ -67,9 +104,10 @@ def _finish_wandb() -> None:
         wandb.finish(exit_code=1)
 
 
-def _train_alone(overrides: list[str]) -> None:
+def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
     """Train in a process of its own: the further ranks that Lightning starts would repeat the sweep."""
-    done = subprocess.run([sys.executable, "-m", "hybrids.cli", "train", *overrides], check=False)
+    given = [f"logger.{name}={value}" for name, value in log.items()]
+    done = subprocess.run([sys.executable, "-m", "hybrids.cli", "train", *overrides, *given], check=False)
     if done.returncode:
         raise ChildProcessError(f"its process ended with exit code {done.returncode}; what it said stands above")
 
@@ -92,7 +130,19 @@ def summarise(folder: Path) -> bool:
     return all(cell["folder"] is not None for cell in cells)
 
 
-COLUMNS = ("cell", "accuracy", "exact match", "steps", "seconds", "state bits", "step FLOPs", "run")
+COLUMNS = (
+    "cell",
+    "accuracy",
+    "exact match",
+    "steps",
+    "seconds",
+    "d_model",
+    "parameters",
+    "state bits",
+    "step FLOPs",
+    "run",
+)
+"""Parameters, state and step cost are of the backbone."""
 
 
 def _read_result(cell: Cell) -> Result | None:
@@ -110,6 +160,8 @@ def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
         "exact match": f"{result['test']['exact_match']:.4f}",
         "steps": result["steps"],
         "seconds": result["seconds"],
+        "d_model": RunFolder(Path(str(cell["folder"]))).read_config()["model"]["d_model"],
+        "parameters": result["parameters"]["backbone"],
         "state bits": result["state_bits"],
         "step FLOPs": result["step_flops"],
         "run": cell["folder"],

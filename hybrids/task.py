@@ -2,9 +2,9 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -109,6 +109,21 @@ class Task(ABC):
     def replace(self, **changes: Any) -> "Task":
         """The same task with some settings changed."""
         return type(self)(**{**self.settings(), **changes})
+
+
+@runtime_checkable
+class VariesFacts(Protocol):
+    """What the class of a task has whose examples can show different numbers of facts; capacity asks for it.
+
+    The values of the facts are then independent and uniform over one alphabet.
+    """
+
+    facts_slice: str
+    """Slice key of the number of facts."""
+
+    def vary_facts(self, facts: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A class method: what to change in `settings` so that each of `facts` is equally likely, at one length."""
+        ...
 
 
 class Episode(NamedTuple):

@@ -92,6 +92,8 @@ def train(run: Run) -> Result:
     checked by building what they describe before anything is written. Raises ValueError for a setting.
     """
     task = run.task.build()
+    for note in run.notes if not is_child() else ():
+        print(note)
     run.trainer.check_devices()
     run.data.check_ranks(run.trainer.devices)
     model = build_model(run, task)

@@ -143,7 +143,7 @@ def test_a_defect_is_not_hidden(train, monkeypatch):
     def broken(run):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "train", broken)
+    monkeypatch.setattr("hybrids.cli.runs.train", broken)
     with pytest.raises(ZeroDivisionError):
         train()
 
@@ -425,9 +425,12 @@ def test_help_of_the_programs_shows_the_settings(hybrids, program):
     [
         (
             ["evl"],
-            "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, state, triangle, task, doctor, plugins",
+            "unknown command 'evl'; did you mean 'eval'? allowed: train, eval, state, triangle, task, capacity, doctor",
         ),
-        (["bogus"], "unknown command 'bogus'; allowed: train, eval, state, triangle, task, doctor, plugins, patterns"),
+        (
+            ["bogus"],
+            "unknown command 'bogus'; allowed: train, eval, state, triangle, task, capacity, doctor, plugins, patterns",
+        ),
         (["check", "attention"], "'attention' names no plugin; write mixer=<name>, channel=<name>, task=<name>"),
         (
             ["check", "mixr=attention"],

@@ -118,6 +118,15 @@ def test_when_wandb_goes_online(nobody, tmp_path, monkeypatch, mode, environment
     assert asked == [online]
 
 
+def test_wandb_is_told_the_group_and_the_job_type(nobody, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr(
+        "hybrids.logs.WandbLogger", lambda **given: told.update(given) or type("L", (), {"experiment": 0})
+    )
+    build_loggers(LogSettings(group="sweep-1", job_type="capacity-rate"), tmp_path, "id", {})
+    assert (told["group"], told["job_type"], told["id"]) == ("sweep-1", "capacity-rate", "id")
+
+
 @pytest.mark.parametrize(
     "text", ["machine api.wandb.ai\n login user\n password 0123\n", "machine elsewhere login a password b"]
 )

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hybrids import registry
+from hybrids.cli.capacity import run_capacity
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
@@ -14,8 +15,15 @@ __all__ = ["main", "run_eval", "run_train"]
 
 
 def main() -> int:
-    """The console command; train, eval, state, triangle and task take Hydra's arguments."""
-    programs = {"train": run_train, "eval": run_eval, "state": run_state, "triangle": run_triangle, "task": run_task}
+    """The console command; train, eval, state, triangle, task and capacity take Hydra's arguments."""
+    programs = {
+        "train": run_train,
+        "eval": run_eval,
+        "state": run_state,
+        "triangle": run_triangle,
+        "task": run_task,
+        "capacity": run_capacity,
+    }
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in programs:
         return programs[command]()

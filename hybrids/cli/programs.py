@@ -29,6 +29,7 @@ COMMANDS = {
     "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
     "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
     "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
+    "capacity": "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",
@@ -53,9 +54,17 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
 def compose(overrides: list[str]) -> Run:
     """The run that these overrides describe."""
+    return build_run(compose_config(overrides))
+
+
+def compose_config(overrides: list[str]) -> DictConfig:
+    """The configuration of a run with these overrides; ValueError for a sweep, which is many."""
+    for text in overrides:
+        if text.lstrip("+").startswith("sweep="):
+            raise ValueError(f"{text} is a sweep over runs; only hybrids train takes it")
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
-        return build_run(hydra.compose("train", overrides))
+        return hydra.compose("train", overrides)
 
 
 def run_program(program: Callable[[], None], name: str) -> int:

@@ -1,6 +1,6 @@
 """Compare patterns at equal parameters, equal state or equal cost of a step: the width that makes them so."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,11 +38,11 @@ def match_width(
     Raises ValueError for an unknown quantity, and where no width is accepted or none comes within a factor of 1.5:
     a comparison under that name would not be one.
     """
-    if quantity not in QUANTITIES:
-        raise ValueError(f"match={quantity!r} is unknown; {suggest(quantity, QUANTITIES)}")
-    sizes = list(_accepted(build, context, widths))
+    check_quantity(quantity)
+    sizes, refusal = _accepted(build, context, widths)
     if not sizes:
-        raise ValueError(f"match={quantity}: the layers accept none of the widths {widths[0]} ... {widths[-1]}")
+        tried = f"{widths[0]} ... {widths[-1]}"
+        raise ValueError(f"match={quantity}: the layers accept none of the widths {tried}; at the last, {refusal}")
     best = min(sizes, key=lambda size: _distance(getattr(size, quantity), target))
     if _distance(getattr(best, quantity), target) > 1.5:
         found = ", ".join(f"{getattr(s, quantity):,} at d_model={s.d_model}" for s in (sizes[0], sizes[-1]))
@@ -50,12 +50,21 @@ def match_width(
     return best
 
 
-def _accepted(build: Callable[[int], Backbone], context: int, widths: Sequence[int]) -> Iterator[Size]:
+def check_quantity(quantity: str) -> None:
+    """ValueError for what cannot be matched."""
+    if quantity not in QUANTITIES:
+        raise ValueError(f"match={quantity!r} is unknown; {suggest(quantity, QUANTITIES)}")
+
+
+def _accepted(build: Callable[[int], Backbone], context: int, widths: Sequence[int]) -> tuple[list[Size], str]:
+    """Sizes at the widths that all layers accept, and why the last refused one was."""
+    sizes, refusal = [], ""
     for width in widths:
         try:
-            yield size_of(build, width, context)
-        except ValueError:  # a width that the heads of some layer do not divide
-            continue
+            sizes.append(size_of(build, width, context))
+        except ValueError as error:  # a width that the heads of some layer do not divide
+            refusal = str(error)
+    return sizes, refusal
 
 
 def _distance(value: int, target: int) -> float:

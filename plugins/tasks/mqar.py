@@ -1,6 +1,7 @@
 """Multi-query associative recall: key-value pairs, then each key again, to be answered by its value."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +66,8 @@ class MultiQueryAssociativeRecall(Task):
     where zoology repeats a stored set; the vocabulary need not exceed the length; several passes work;
     segments mix within a batch. The order of P is that of the pairs in the context.
     """
+
+    facts_slice: ClassVar[str] = "num_pairs"
 
     def __init__(
         self,
@@ -166,6 +169,12 @@ class MultiQueryAssociativeRecall(Task):
     def at_context(self, context: int) -> Task:
         """One segment of this length, its pairs in proportion (rounded down, at least 1)."""
         return self.resize(length=context, num_pairs=max(1, self.num_pairs * context // self.length))
+
+    @classmethod
+    def vary_facts(cls, facts: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """One segment for each number of pairs, all of this length; values drawn independently."""
+        segments = [[settings["length"], num, 1] for num in facts]
+        return {"num_pairs": max(facts), "segments": segments, "shuffle_segments": True, "distinct_values": False}
 
     def _check_segments(self) -> list[Segment]:
         if self.segments is None:
