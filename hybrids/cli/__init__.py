@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hybrids import registry
+from hybrids.cli import atlas
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
@@ -44,4 +45,5 @@ def _parser() -> argparse.ArgumentParser:
     patterns.set_defaults(run=show_pattern)
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
     add["check"].set_defaults(run=check_plugin)
+    atlas.add_arguments(add["atlas"])
     return parser
