@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hybrids.registry import suggest
@@ -36,7 +37,7 @@ class Row:
     context: int
     comparisons: tuple[Comparison, ...]
 
-    @property
+    @cached_property
     def coordinates(self) -> tuple[float, float]:
         """Efficiency and Compactness at the context."""
         return coordinates(self.architecture, self.context)

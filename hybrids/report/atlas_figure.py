@@ -77,7 +77,7 @@ def _draw(axes: Axes, numbered: Sequence[tuple[int, _Cluster]]) -> None:
         for (number, cluster), height in zip(chosen, heights, strict=True):
             colour = COLOURS[cluster.label]
             axes.scatter([cluster.x], [cluster.y], s=30 + 3 * len(cluster.rows), color=colour, zorder=3)
-            axes.annotate(
+            note = axes.annotate(
                 str(number),
                 (cluster.x, cluster.y),
                 xytext=((left if is_edge else cluster.x) + 0.7 * side * margin, height),
@@ -87,6 +87,7 @@ def _draw(axes: Axes, numbered: Sequence[tuple[int, _Cluster]]) -> None:
                 ha="right" if is_edge else "left",
                 arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkB": 2},
             )
+            note.set_in_layout(False)  # inside its axes; to lay out around a hundred takes seconds
 
 
 def _spread(heights: Sequence[float]) -> list[float]:
@@ -139,4 +140,5 @@ def _write_key(axes: Axes, clusters: Sequence[_Cluster]) -> None:
     for i, (text, colour, is_head) in enumerate(lines):
         y = 1 - (i + 0.5) / max(len(lines), 40)
         weight = "bold" if is_head else "normal"
-        axes.text(0, y, text, color=colour, fontsize=8.5, weight=weight, transform=axes.transAxes, va="center")
+        line = axes.text(0, y, text, color=colour, fontsize=8.5, weight=weight, transform=axes.transAxes, va="center")
+        line.set_in_layout(False)

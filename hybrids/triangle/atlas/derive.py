@@ -16,7 +16,7 @@ formulas allow; whether training finds it is measured elsewhere. C and R exclude
 
 Growth is a limit: of 1, log n, log(n)^2, sqrt(n), sqrt(n) log n, n, n log n and n^2, the one whose ratio to the formula
 tends to a positive number for all positive sizes. floor is left out for that (it changes a formula by a bounded
-factor), and Min of something that grows and something that does not is the latter. E and C hold *nearly* where f or s
+factor), and Min is the term that grows least. E and C hold *nearly* where f or s
 grows without bound yet slower than any power of n (log n, log(n)^2): written in lower case, as the coordinate tends to
 1 all the same. Where they grow like sqrt(n) the coordinate tends to 1/2, and the property fails.
 
@@ -179,11 +179,10 @@ def _growing(architecture: Architecture, quantity: str) -> str:
 
 
 def _eventually(formula: sympy.Expr) -> Any:
-    """The formula without floors, and with every Min of something bounded at that: what decides its growth."""
+    """The formula without floors, and with the slowest term of every Min: what decides its growth."""
     smooth = formula.replace(sympy.floor, lambda x: x)
     return smooth.replace(sympy.Min, _least)
 
 
 def _least(*terms: sympy.Expr) -> sympy.Expr:
-    bounded = [term for term in terms if not term.has(n)]
-    return sympy.Min(*bounded) if bounded else sympy.Min(*terms)
+    return min(terms, key=lambda term: _SCALE.index(growth_of(term)))
