@@ -23,8 +23,10 @@ FAMILIES = ("attention", "recurrent", "hybrid")
 EXPLANATION = (
     "class: what the formulas allow as n grows. E: a step costs a bounded number of operations. C: the state is "
     "bounded. R: what a query can reach grows in proportion to n. Lower case: up to logarithms. -: none. "
-    "step, state, reach: how each grows. E, C: 1 - log2 of the growth from n to 2n. measured: elements of real states "
-    "and operations of real steps over the formulas', for rows that this project runs. arch=: the preset, scaled down."
+    "step, state, reach: what each tends to, in FLOPs and elements, of one layer of a uniform stack or of all layers of "
+    "a hybrid; a smaller number before n is a lower slope, not another class. E, C: 1 - log2 of the growth from n to 2n. "
+    "measured: elements of real states and operations of real steps over the formulas', for rows that this project "
+    "runs. arch=: the preset, scaled down."
 )
 
 
@@ -85,11 +87,10 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
     shown = []
     for row in rows:
         one, place = row.architecture, row.place
-        growths = (place.efficiency.growth, place.compactness.growth, place.recall.growth)
         placed = [f"{value:.3f}" for value in row.coordinates]
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.spell_layers()
-        spelt = [growth.spelt for growth in growths]
+        spelt = [prop.spelt for prop in (place.efficiency, place.compactness, place.recall)]
         shown.append([one.name, place.label, one.source, layers, *spelt, *placed, row.measured, one.preset or ""])
     return shown
 
@@ -104,7 +105,7 @@ def describe(row: Row) -> list[tuple[str, str]]:
     lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
     lines += [("reach(n)", one.spell("reach"))]
     for name, prop in (("E", place.efficiency), ("C", place.compactness), ("R", place.recall)):
-        lines.append((name, f"{prop.verdict.value}: {prop.why}"))
+        lines.append((name, f"{prop.verdict.value}: {prop.why}; tends to {prop.spelt}"))
     lines.append((f"at n = {row.context:,}", f"E {efficiency:.3f}, C {compactness:.3f}"))
     lines += [("", f"{row.architecture.at(q, row.context):.4g} {u}") for q, u in _UNITS.items()]
     lines.append(("with", values))
@@ -126,7 +127,7 @@ def record(row: Row) -> dict[str, Any]:
     one, place = row.architecture, row.place
     efficiency, compactness = row.coordinates
     properties = {"E": place.efficiency, "C": place.compactness, "R": place.recall}
-    deciding = zip(("step", "state", "reach"), properties.values(), strict=True)
+    deciding = list(zip(("step", "state", "reach"), properties.values(), strict=True))
     return {
         "name": one.name,
         "title": one.title,
@@ -140,6 +141,7 @@ def record(row: Row) -> dict[str, Any]:
         **{f"{name}_why": prop.why for name, prop in properties.items()},
         **{f"{quantity}_formula": str(getattr(one, quantity)) for quantity in QUANTITIES},
         **{f"{name}_growth": prop.growth.spelt for name, prop in deciding},
+        **{f"{name}_slope": prop.slope for name, prop in deciding},
         "sizes": {str(symbol): float(value) for symbol, value in one.values.items()},
         "context": row.context,
         "efficiency": efficiency,
@@ -192,7 +194,8 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
         head += [f"## {family.capitalize()}", "", *_markdown(COLUMNS, table_rows(chosen)), ""]
     head += ["## Formulas", ""]
     for row in rows:
-        lines = [f"- {name.strip() or 'there'}: {text}" for name, text in describe(row) if name != "with"]
+        known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
+        lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
         head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.place.label}", "", *lines, ""]
     return "\n".join(head).rstrip() + "\n"
 

@@ -79,7 +79,15 @@ class Property:
     verdict: Verdict
     growth: Growth
     """Of what decides it: step, state or reach."""
+    slope: float
+    """That quantity over its growth, in the limit, at the architecture's sizes."""
     why: str
+
+    @property
+    def spelt(self) -> str:
+        """What decides it far out, such as `16,384 n`."""
+        number = f"{self.slope:,.0f}" if 1 <= self.slope < 1e9 else f"{self.slope:.3g}"
+        return number if self.growth.is_bounded else f"{number} {self.growth.spelt}"
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,19 @@ def growth_in(architecture: Architecture, quantity: str) -> Growth:
     return max((growth_of(getattr(part, quantity)) for part in parts), key=_SCALE.index)
 
 
+def slope_of(formula: Any, growth: Growth) -> float:
+    """The limit of a formula in n alone over what it grows like."""
+    terms = sympy.Add.make_args(sympy.expand(_eventually(formula)))
+    factors = [term.as_independent(n, as_Add=False) for term in terms]
+    return float(sum(number * _ratio(rest, growth.like) for number, rest in factors))
+
+
+@cache
+def _ratio(formula: sympy.Expr, like: sympy.Expr) -> sympy.Expr:
+    return sympy.limit(formula / like, n, sympy.oo)
+
+
+@cache
 def derive(architecture: Architecture) -> Place:
     """E, C and R of an architecture, from its formulas alone."""
     return Place(
@@ -148,20 +169,23 @@ def coordinates(architecture: Architecture, context: int) -> tuple[float, float]
 
 def _bounded(architecture: Architecture, quantity: str, subject: str) -> Property:
     growth = growth_in(architecture, quantity)
+    slope = slope_of(getattr(architecture, quantity).subs(architecture.values), growth)
     if growth.is_bounded:
-        return Property(Verdict.HOLDS, growth, f"{subject} no more than a constant")
+        return Property(Verdict.HOLDS, growth, slope, f"{subject} no more than a constant")
     verdict = Verdict.NEARLY if growth.exponent == 0 else Verdict.FAILS
-    return Property(verdict, growth, f"{subject} as much as {growth.spelt} ({_growing(architecture, quantity)})")
+    why = f"{subject} as much as {growth.spelt} ({_growing(architecture, quantity)})"
+    return Property(verdict, growth, slope, why)
 
 
 def _proportional(architecture: Architecture) -> Property:
     growth, state = growth_in(architecture, "reach"), growth_in(architecture, "state")
+    slope = slope_of(architecture.reach.subs(architecture.values), growth)
     if growth.exponent >= 1:
         where = _growing(architecture, "reach")
-        return Property(Verdict.HOLDS, growth, f"a query can reach as much as {growth.spelt} ({where})")
+        return Property(Verdict.HOLDS, growth, slope, f"a query can reach as much as {growth.spelt} ({where})")
     reached = "a constant" if growth.is_bounded else f"as much as {growth.spelt}"
     rest = f" of a state of {state.spelt}" if state != growth else ""
-    return Property(Verdict.FAILS, growth, f"a query can reach no more than {reached}{rest}")
+    return Property(Verdict.FAILS, growth, slope, f"a query can reach no more than {reached}{rest}")
 
 
 def _growing(architecture: Architecture, quantity: str) -> str:

@@ -83,7 +83,7 @@ class Part:
         return {size(name): value for name, value in values.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
     """A published architecture."""
 
