@@ -23,10 +23,10 @@ FAMILIES = ("attention", "recurrent", "hybrid")
 EXPLANATION = (
     "class: what the formulas allow as n grows. E: a step costs a bounded number of operations. C: the state is "
     "bounded. R: what a query can reach grows in proportion to n. Lower case: up to logarithms. -: none. "
-    "step, state, reach: what each tends to, in FLOPs and elements, of one layer of a uniform stack or of all layers of "
-    "a hybrid; a smaller number before n is a lower slope, not another class. E, C: 1 - log2 of the growth from n to 2n. "
-    "measured: elements of real states and operations of real steps over the formulas', for rows that this project "
-    "runs. arch=: the preset, scaled down."
+    "step, state, reach: what each tends to, in FLOPs and elements, of one layer of a uniform stack or of all layers "
+    "of a hybrid; a smaller number before n is a lower slope, not another class. E, C: 1 - log2 of the growth from n "
+    "to 2n. measured: elements of real states and operations of real steps over the formulas', for rows that this "
+    "project runs. arch=: the preset, scaled down."
 )
 
 
