@@ -207,7 +207,7 @@ def test_the_channel_mixer_of_all_letters(make_run, spelling):
         ("task.segments=5", "task.segments must be a list"),
         (
             "arch=hybird",
-            "unknown arch 'hybird'; did you mean 'hybrid'? allowed: gated_delta_net, hybrid, linear, mamba",
+            "unknown arch 'hybird'; did you mean 'hybrid'? allowed: based, command_a, falcon_h1, ",
         ),
         ("mixer@mixers.L=linear_atention", "unknown mixer 'linear_atention'; did you mean 'linear_attention'? allowed"),
         ("channel=swigul", "unknown channel 'swigul'; did you mean 'swiglu'? allowed: mlp, swiglu, none"),

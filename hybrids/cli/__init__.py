@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hybrids import registry
+from hybrids.cli import atlas
 from hybrids.cli.capacity import run_capacity
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.runs import run_eval, run_train
@@ -52,4 +53,5 @@ def _parser() -> argparse.ArgumentParser:
     patterns.set_defaults(run=show_pattern)
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
     add["check"].set_defaults(run=check_plugin)
+    atlas.add_arguments(add["atlas"])
     return parser

@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",
+    "atlas": "published architectures and what their formulas imply: hybrids atlas, hybrids atlas jamba, or --class EC",
     "check": "run the conformance checks on a plugin",
 }
 

@@ -1,0 +1,53 @@
+"""`hybrids atlas`: published architectures, and where their formulas place them."""
+
+import argparse
+from pathlib import Path
+
+from hybrids.record import write_file
+from hybrids.report import atlas
+from hybrids.report.tables import print_rows
+
+WRITE = "hybrids atlas --write docs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="*", help="names, or parts of names; one alone is shown in full")
+    parser.add_argument("--class", dest="label", default="", help="only what has exactly these: EC, R, ER, none, ...")
+    parser.add_argument("--family", choices=atlas.FAMILIES, default="", help="only this family")
+    parser.add_argument("--context", type=int, default=atlas.CONTEXT, help="n at which E and C are placed")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output.add_argument("--csv", action="store_true", help="everything as CSV")
+    output.add_argument("--write", type=Path, metavar="FOLDER", help="atlas.md and atlas.png into this folder")
+    parser.set_defaults(run=show_atlas)
+
+
+def show_atlas(args: argparse.Namespace) -> int:
+    """Print, or write, the architectures asked for. Exit code."""
+    found = atlas.select(args.name, args.label, args.family)
+    if not found:
+        raise ValueError("no architecture is of that name, class and family; hybrids atlas lists all")
+    rows = atlas.make_rows(found, args.context)
+    if args.json:
+        print(atlas.to_json(rows))
+    elif args.csv:
+        print(atlas.to_csv(rows), end="")
+    elif args.write is not None:
+        _write(rows, args.write)
+    elif len(rows) == 1:
+        (row,) = rows
+        print_rows(f"{row.architecture.title}: {row.place.label}", ["", ""], atlas.describe(row))
+    else:
+        title = f"{len(rows)} architectures, placed at n = {args.context:,}"
+        print_rows(title, atlas.COLUMNS, atlas.table_rows(rows))
+        print(f"{atlas.EXPLANATION} hybrids atlas <name> shows formulas, reasons and what is missing here.")
+    return 0
+
+
+def _write(rows: list[atlas.Row], folder: Path) -> None:
+    from hybrids.report.atlas_figure import draw_atlas
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "atlas.md", atlas.page(rows, WRITE, "atlas.png"))
+    draw_atlas(rows, folder / "atlas.png")
+    print(f"{len(rows)} architectures: {folder / 'atlas.md'}, {folder / 'atlas.png'}")

@@ -1,0 +1,205 @@
+"""The atlas of architectures as a table, as text on one of them, as records, and as a page."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hybrids.registry import suggest
+from hybrids.triangle.atlas.derive import Place, coordinates, derive
+from hybrids.triangle.atlas.measured import Comparison, compare
+from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
+
+CONTEXT = 131_072
+"""Tokens at which architectures are placed unless another number is asked for."""
+
+COLUMNS = ("name", "class", "source", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
+FAMILIES = ("attention", "recurrent", "hybrid")
+
+EXPLANATION = (
+    "class: what the formulas allow as n grows. E: a step costs a bounded number of operations. C: the state is "
+    "bounded. R: what a query can reach grows in proportion to n. Lower case: up to logarithms. -: none. "
+    "step, state, reach: what each tends to, in FLOPs and elements, of one layer of a uniform stack or of all layers "
+    "of a hybrid; a smaller number before n is a lower slope, not another class. E, C: 1 - log2 of the growth from n "
+    "to 2n. measured: elements of real states and operations of real steps over the formulas', for rows that this "
+    "project runs. arch=: the preset, scaled down."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An architecture with what its formulas imply, and what was measured of it."""
+
+    architecture: Architecture
+    place: Place
+    context: int
+    comparisons: tuple[Comparison, ...]
+
+    @cached_property
+    def coordinates(self) -> tuple[float, float]:
+        """Efficiency and Compactness at the context."""
+        return coordinates(self.architecture, self.context)
+
+    @property
+    def measured(self) -> str:
+        """Measured over formula: of the state, and of the step at the context where it is farthest from 1."""
+        if not self.comparisons:
+            return ""
+        state = max((c.state_ratio for c in self.comparisons), key=lambda ratio: abs(ratio - 1))
+        step = max((c.step_ratio for c in self.comparisons), key=lambda ratio: abs(ratio - 1))
+        return f"s {state:.4g}, f {step:.3f}"
+
+
+def select(names: Sequence[str] = (), label: str = "", family: str = "") -> list[Architecture]:
+    """Architectures by name or part of a name or title, by the properties that hold and by family."""
+    found = [one for one in architectures().values() if not family or one.family == family]
+    for text in names:
+        if not any(_is_named(one, text) for one in architectures().values()):
+            raise ValueError(f"no architecture is named {text!r}; {suggest(text, architectures())}")
+    if names:
+        exact = [one for one in found if one.name in names]
+        found = exact or [one for one in found if any(_is_named(one, text) for text in names)]
+    if label:
+        wanted = "-" if label in ("-", "none") else "".join(sorted(label.upper()))
+        if wanted != "-" and (set(wanted) - set("ECR") or len(set(wanted)) < len(wanted)):
+            raise ValueError(f"class {label!r}: allowed are letters of E, C and R such as EC, R, or none")
+        found = [one for one in found if "".join(sorted(derive(one).label.upper())) == wanted]
+    return found
+
+
+def _is_named(one: Architecture, text: str) -> bool:
+    return text.lower() in one.name or text.lower() in one.title.lower()
+
+
+def make_rows(found: Sequence[Architecture], context: int) -> list[Row]:
+    """Derive every one of them, and measure those that this project can run."""
+    if context < 1:
+        raise ValueError(f"context={context} must be at least 1")
+    return [Row(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Rows under `COLUMNS`."""
+    shown = []
+    for row in rows:
+        one, place = row.architecture, row.place
+        placed = [f"{value:.3f}" for value in row.coordinates]
+        kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
+        layers = next(iter(kinds.values())) if len(kinds) == 1 else one.spell_layers()
+        spelt = [prop.spelt for prop in (place.efficiency, place.compactness, place.recall)]
+        shown.append([one.name, place.label, one.source, layers, *spelt, *placed, row.measured, one.preset or ""])
+    return shown
+
+
+def describe(row: Row) -> list[tuple[str, str]]:
+    """All that is known of one architecture."""
+    one, place = row.architecture, row.place
+    efficiency, compactness = row.coordinates
+    values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
+    lines = [("published", f"{one.published}, {one.source}"), ("layers", one.spell_layers())]
+    lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
+    lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
+    lines += [("reach(n)", one.spell("reach"))]
+    for name, prop in (("E", place.efficiency), ("C", place.compactness), ("R", place.recall)):
+        lines.append((name, f"{prop.verdict.value}: {prop.why}; tends to {prop.spelt}"))
+    lines.append((f"at n = {row.context:,}", f"E {efficiency:.3f}, C {compactness:.3f}"))
+    lines += [("", f"{row.architecture.at(q, row.context):.4g} {u}") for q, u in _UNITS.items()]
+    lines.append(("with", values))
+    for c in row.comparisons:
+        state = f"state {c.state_elements:,} = {c.state_ratio:.6g} of s(n)"
+        lines.append((f"measured at {c.context}", f"{state}, step {c.step_flops:,} = {c.step_ratio:.4f} of f(n)"))
+    return [*lines, ("preset", f"arch={one.preset}" if one.preset else "none"), ("missing here", one.missing or "-")]
+
+
+_UNITS = {"state": "elements carried", "step": "FLOPs of a step", "reach": "elements that a query can reach"}
+
+
+def _spell_part(part: Part) -> str:
+    return f"{part.title} ({part.note})" if part.note else part.title
+
+
+def record(row: Row) -> dict[str, Any]:
+    """An architecture as plain values: formulas in sympy's spelling, sizes by symbol."""
+    one, place = row.architecture, row.place
+    efficiency, compactness = row.coordinates
+    properties = {"E": place.efficiency, "C": place.compactness, "R": place.recall}
+    deciding = list(zip(("step", "state", "reach"), properties.values(), strict=True))
+    return {
+        "name": one.name,
+        "title": one.title,
+        "family": one.family,
+        "published": one.published,
+        "source": one.source,
+        "layers": one.spell_layers(),
+        "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
+        "class": place.label,
+        **{f"{name}_verdict": prop.verdict.value for name, prop in properties.items()},
+        **{f"{name}_why": prop.why for name, prop in properties.items()},
+        **{f"{quantity}_formula": str(getattr(one, quantity)) for quantity in QUANTITIES},
+        **{f"{name}_growth": prop.growth.spelt for name, prop in deciding},
+        **{f"{name}_slope": prop.slope for name, prop in deciding},
+        "sizes": {str(symbol): float(value) for symbol, value in one.values.items()},
+        "context": row.context,
+        "efficiency": efficiency,
+        "compactness": compactness,
+        **{quantity: one.at(quantity, row.context) for quantity in QUANTITIES},
+        "measured": [
+            {**c._asdict(), "state_ratio": c.state_ratio, "step_ratio": c.step_ratio} for c in row.comparisons
+        ],
+        "preset": one.preset,
+        "missing": one.missing,
+    }
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    return json.dumps([record(row) for row in rows], indent=2)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line for each architecture; what is nested is JSON."""
+    text = io.StringIO(newline="")
+    records = [record(row) for row in rows]
+    writer = csv.DictWriter(text, list(records[0]) if records else ["name"], lineterminator="\n")
+    writer.writeheader()
+    nested = (dict, list)
+    writer.writerows({k: json.dumps(v) if isinstance(v, nested) else v for k, v in one.items()} for one in records)
+    return text.getvalue()
+
+
+def page(rows: Sequence[Row], command: str, picture: str) -> str:
+    """The atlas in Markdown."""
+    counts = Counter(row.place.label for row in rows)
+    listed = ", ".join(f"`{label}` {count}" for label, count in counts.most_common())
+    head = [
+        "# Atlas of architectures",
+        "",
+        f"Written by `{command}`: {len(rows)} architectures, placed by their formulas ({listed}). "
+        "The rule is in `hybrids/triangle/atlas/derive.py`, the formulas in the tables beside it.",
+        "",
+        EXPLANATION,
+        "",
+        f"![Efficiency against Compactness of every architecture]({picture})",
+        "",
+        f"E and C are placed at n = {rows[0].context:,}, at common sizes where the architecture does not name its own: "
+        + ", ".join(f"{name} {entry['means']} = {entry['value']}" for name, entry in sizes().items())
+        + ". Only the pattern of layers is the published model's. FLOPs leave out norms, activations and the head.",
+        "",
+    ]
+    for family in FAMILIES:
+        chosen = [row for row in rows if row.architecture.family == family]
+        head += [f"## {family.capitalize()}", "", *_markdown(COLUMNS, table_rows(chosen)), ""]
+    head += ["## Formulas", ""]
+    for row in rows:
+        known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
+        lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
+        head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.place.label}", "", *lines, ""]
+    return "\n".join(head).rstrip() + "\n"
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(str(cell).replace('*', chr(92) + '*') for cell in line)} |" for line in lines]
