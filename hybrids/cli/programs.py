@@ -29,6 +29,7 @@ COMMANDS = {
     "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
     "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
     "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
+    "report": "a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>",
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",
