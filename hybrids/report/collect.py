@@ -186,14 +186,22 @@ def _check(run: ReportedRun) -> ReportedRun:
 
 
 def _place(entry: Mapping[str, Any]) -> Place:
-    counts = {key: int(_number(entry[key], key)) for key in ("context", "state_bits", "step_flops", "step_bytes")}
-    slopes = {key: _number(entry[key], key) for key in ("efficiency", "compactness")}
-    optional = ("recall", "recalled_bits", "recalled_low", "recalled_high", "surely", "offered_bits")
-    recalls = {key: _optional(entry.get(key), key) for key in optional}
     held = _optional(entry.get("facts_state_bits"), "facts_state_bits")
-    facts_state_bits = None if held is None else int(held)
     return Place(
-        **counts, **slopes, **recalls, facts_state_bits=facts_state_bits, law_broken=bool(entry.get("law_broken"))
+        context=int(_number(entry["context"], "context")),
+        state_bits=int(_number(entry["state_bits"], "state_bits")),
+        step_flops=int(_number(entry["step_flops"], "step_flops")),
+        step_bytes=int(_number(entry["step_bytes"], "step_bytes")),
+        efficiency=_number(entry["efficiency"], "efficiency"),
+        compactness=_number(entry["compactness"], "compactness"),
+        recall=_optional(entry.get("recall"), "recall"),
+        recalled_bits=_optional(entry.get("recalled_bits"), "recalled_bits"),
+        recalled_low=_optional(entry.get("recalled_low"), "recalled_low"),
+        recalled_high=_optional(entry.get("recalled_high"), "recalled_high"),
+        surely=_optional(entry.get("surely"), "surely"),
+        offered_bits=_optional(entry.get("offered_bits"), "offered_bits"),
+        facts_state_bits=None if held is None else int(held),
+        law_broken=bool(entry.get("law_broken")),
     )
 
 
@@ -209,7 +217,6 @@ def _optional(value: Any, key: str) -> float | None:
 
 def _nearby(folder: Path) -> str:
     """Folders inside that do hold runs."""
-    inside = sorted(
-        {str(file.parent.parent) for name in ("cell.json", "result.json") for file in folder.glob(f"*/*/{name}")}
-    )
+    patterns = [f"{depth}/{name}" for depth in ("*/*", "*/*/*") for name in ("cell.json", "result.json")]
+    inside = sorted({str(file.parent.parent) for pattern in patterns for file in folder.glob(pattern)})
     return f"; folders with runs: {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}" if inside else ""

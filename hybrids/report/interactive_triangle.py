@@ -30,7 +30,7 @@ def _draw_pairs(rows: list[Row]) -> go.Figure:
         ):
             trace.showlegend = i == 1
             figure.add_trace(trace, row=1, col=i)
-        figure.update_xaxes(title_text=x.title(), range=[-0.25, 1.25], tickvals=_TICKS, row=1, col=i)
+        figure.update_xaxes(title_text=x.title(), range=[-0.38, 1.28], tickvals=_TICKS, row=1, col=i)
         figure.update_yaxes(title_text=y.title(), range=[-0.06, 1.12], tickvals=_TICKS, row=1, col=i)
     return _colour(figure, 430)
 
@@ -83,20 +83,22 @@ def _paths(rows: list[Row], needed: tuple[str, ...], kind: Any, place: Callable[
 def _name_ends(vertices: list[Row]) -> dict[str, Any]:
     """The first model of a path to its right, the last to its left."""
     between = len(vertices) - 2
-    names = [f"{_GAP}{vertices[0]['pattern']}", *[""] * between, f"{vertices[-1]['pattern']}{_GAP}"]
+    names = [f"{_GAP}{vertices[0]['pattern']}", *[""] * between, vertices[-1]["pattern"]]
     sides = ["middle right", *["middle center"] * between, "top left"]
     return {"mode": "lines+markers+text", "text": names, "textposition": sides, "textfont": {"size": 12}}
 
 
 def _points(rows: list[Row], kind: Any, place: Callable[[list[Row]], dict]) -> list[Any]:
-    """A trace for each context, coloured by E + C + R."""
-    groups = by_label(rows, "context")
-    look = marks(groups)
+    """A trace for each context, coloured by E + C + R; one more for those without all three, which are grey."""
+    look = marks(by_label(rows, "context"))
+    complete = by_label([row for row in rows if row["total"] is not None], "context")
+    partial = by_label([row for row in rows if row["total"] is None], "context")
+    groups = [(context, group) for parts in (complete, partial) for context, group in parts.items()]
     return [
         kind(
             **place(group),
             mode="markers",
-            name=f"context {context}",
+            name=f"context {context}" + ("" if group in complete.values() else ", R not measured"),
             legendgroup=str(context),
             **hover(group),
             marker={
@@ -106,12 +108,11 @@ def _points(rows: list[Row], kind: Any, place: Callable[[list[Row]], dict]) -> l
                 "line": {"color": "black", "width": 1},
             },
         )
-        for context, group in groups.items()
+        for context, group in groups
     ]
 
 
 def _fill(rows: list[Row]) -> dict[str, Any]:
-    """E + C + R as colour; grey without all three."""
     totals = column(rows, "total")
     return {"color": "#bbbbbb"} if None in totals else {"color": totals, "coloraxis": "coloraxis"}
 

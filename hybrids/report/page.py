@@ -136,7 +136,7 @@ def _figure(series: Series, place: Path) -> dict[str, Any]:
     if series.rows:
         stills.save(series, place)
         for name, figure in interactive.draw(series).items():
-            height = f"{figure.layout.height}px"
+            height = f"{figure.to_dict()['layout']['height']}px"
             parts[name] = figure.to_html(
                 full_html=False, include_plotlyjs=False, div_id=name, config=_PLOTLY, default_height=height
             )

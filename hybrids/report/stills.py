@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -117,8 +119,7 @@ def _draw_places(axes: Axes, rows: list[Row], needed: Sequence[str], position: P
     look = marks(contexts)
     for context, group in contexts.items():
         xs, ys = zip(*map(position, group), strict=True)
-        totals = column(group, "total")
-        colours = ["0.75"] * len(totals) if None in totals else [matplotlib.colormaps[SCALE](_SUM(t)) for t in totals]
+        colours = [_colour_of(row["total"]) for row in group]
         marker = look[context].marker
         axes.scatter(xs, ys, c=colours, marker=marker, s=50, edgecolors="black", zorder=3)
         axes.scatter([], [], c="white", marker=marker, s=50, edgecolors="black", label=f"context {context}")
@@ -145,8 +146,13 @@ def _name_end(axes: Axes, label: str, end: tuple[float, float], neighbour: tuple
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
+def _colour_of(total: float | None) -> Any:
+    """Grey without all three coordinates."""
+    return "0.75" if total is None else matplotlib.colormaps[SCALE](_SUM(total))
+
+
 def _colour_bar(figure: Figure, axes: list[Axes]) -> None:
-    scalars = matplotlib.cm.ScalarMappable(_SUM, SCALE)
+    scalars = ScalarMappable(_SUM, SCALE)
     figure.colorbar(scalars, ax=axes, label="E + C + R", ticks=[0, 1, 2, 3], shrink=0.8)
 
 
@@ -160,13 +166,19 @@ def _draw_recalled(rows: list[Row]) -> dict[str, Figure]:
             ends, [share * end for end in ends], color="black" if is_law else "0.6", ls="-" if is_law else ":", lw=1
         )
         text = "r = s" if is_law else f"{100 * share:g} %"
-        axes.text(ends[1], share * ends[1], text, fontsize=8, ha="right", va="bottom")
+        name = axes.text(ends[1], share * ends[1], text, fontsize=8, ha="right", va="bottom", clip_on=True)
+        name.set_in_layout(False)  # it may lie outside, where it would leave no room for the axes
     look = marks(column(rows, "label"))
     for label, group in by_label(rows).items():
         mark = look[label]
-        for row in group:
-            _draw_recalled_point(axes, row, mark.colour, mark.marker)
-        axes.plot([], [], mark.marker, color=mark.colour, label=label)
+        some = [row for row in group if row["recalled_bits"] > 0]
+        none = [row for row in group if row["recalled_bits"] <= 0]
+        look_of_one = {"color": mark.colour, "marker": mark.marker, "ls": "", "ms": 6}
+        axes.plot(column(some, "state_bits"), column(some, "drawn_at"), **look_of_one, label=label)
+        axes.plot(column(none, "state_bits"), column(none, "drawn_at"), **look_of_one, mfc="none")
+        known = [row for row in some if None not in (row["recalled_low"], row["recalled_high"])]
+        low = [max(row["recalled_low"], 1e-9) for row in known]  # a logarithmic axis has no zero
+        axes.vlines(column(known, "state_bits"), low, column(known, "recalled_high"), color=mark.colour, lw=1)
     for row in rows:
         if row["law_broken"]:
             axes.plot(row["state_bits"], row["drawn_at"], "o", mfc="none", mec="#b3261e", ms=14, mew=2)
@@ -175,14 +187,6 @@ def _draw_recalled(rows: list[Row]) -> dict[str, Figure]:
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return {"recalled_by_state": figure}
-
-
-def _draw_recalled_point(axes: Axes, row: Row, colour: str, marker: str) -> None:
-    is_positive = row["recalled_bits"] > 0
-    face = colour if is_positive else "none"
-    axes.plot(row["state_bits"], row["drawn_at"], marker, color=colour, mfc=face, ms=6)
-    if is_positive and None not in (row["recalled_low"], row["recalled_high"]):
-        axes.vlines(row["state_bits"], max(row["recalled_low"], 1e-9), row["recalled_high"], color=colour, lw=1)
 
 
 def _draw_bands(rows: list[Row], x: str, title: str) -> tuple[Figure, Axes]:
