@@ -269,9 +269,16 @@ def test_a_figure_without_numbers_says_so_and_leaves_no_old_one(tmp_path, report
     assert report(tmp_path, stills=True)[0] == 0
     assert not (tmp_path / "report" / "triangle_pairs.png").exists()
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "without coordinates in result.json: LA" in page
+    assert "no result.json holds coordinates" in page
     assert "no test score is split by num_pairs; there are no slices" in page
     assert "all runs have one learning rate" in page
+
+
+def test_runs_without_coordinates_are_named_beside_those_with(tmp_path, report):
+    write_run(tmp_path, "LA", triangle=[entry(64)])
+    write_run(tmp_path, "LL")
+    report(tmp_path)
+    assert "without coordinates in result.json: LL." in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_runs_of_several_commits_are_pointed_out(tmp_path, report):

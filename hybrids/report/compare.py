@@ -39,19 +39,20 @@ class Comparison:
     """The runs of a report beside each other. `letter` is the one whose number and place are compared."""
 
     def __init__(self, runs: Sequence[ReportedRun], letter: str = "A") -> None:
-        self.runs = sorted(runs, key=lambda run: (self._count(run, letter), str(run.pattern), run.rate or 0, run.seed))
+        self.runs = list(runs)
         self.letter = letter
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
         self.varying = [key for key in keys if len(set(map(str, self._values(key)))) > 1]
+        self.runs.sort(key=self._order)
 
-    @staticmethod
-    def _count(run: ReportedRun, letter: str) -> int:
-        return sum(letter in layer.letters for layer in run.pattern.layers)
+    def _order(self, run: ReportedRun) -> tuple[Any, ...]:
+        settings = (self.describe(run, task=False), self.describe(run, task=True))
+        return self.count(run), str(run.pattern), *settings, run.rate or 0.0, run.seed
 
     def count(self, run: ReportedRun) -> int:
         """Layers with the compared letter."""
-        return self._count(run, self.letter)
+        return sum(self.holds_letter(run))
 
     def holds_letter(self, run: ReportedRun) -> list[bool]:
         """Layer by layer, whether the compared letter is in it."""

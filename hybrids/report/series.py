@@ -58,7 +58,9 @@ def triangle(comparison: Comparison) -> Series:
             rows += here + list(_path(here))
         seen |= {row["label"] for row in places}
     unmeasured = [model.label for model in comparison.models() if model.label not in seen]
-    if unmeasured:
+    if not seen:
+        notes.append("no result.json holds coordinates")
+    elif unmeasured:
         notes.append(f"without coordinates in result.json: {', '.join(unmeasured)}")
     without = sorted({row["label"] for row in rows if row["kind"] == "model" and row["recall"] is None})
     if without:

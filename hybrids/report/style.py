@@ -100,11 +100,13 @@ def hover(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:
-    """Settings of a logarithmic plotly axis: powers of ten where there are some, else what lies between."""
-    decades = math.log10(max(values) / min(values))
-    return {"type": "log"} | (
-        {"exponentformat": "power", "dtick": 1} if decades > 1.5 else {"exponentformat": "SI", "dtick": "D2"}
-    )
+    """Settings of a logarithmic plotly axis: powers of ten where there are some, else round numbers between them."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    if high - low > 1.5:
+        return {"type": "log", "exponentformat": "power", "dtick": 1}
+    steps = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    ticks = [step * 10**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
+    return {"type": "log", "tickvals": ticks, "tickformat": "~s"}
 
 
 def merge_equal(rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
