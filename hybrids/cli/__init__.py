@@ -7,6 +7,7 @@ from hybrids import registry
 from hybrids.cli import atlas
 from hybrids.cli.capacity import run_capacity
 from hybrids.cli.programs import COMMANDS, report
+from hybrids.cli.reports import show_report
 from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
 from hybrids.cli.stacks import run_state, run_triangle
@@ -51,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="source", metavar="NOTATION", help="megatron, nemotron_h, layer_types, fla or mamba"
     )
     patterns.set_defaults(run=show_pattern)
+    add["report"].add_argument("folder", help="runs/sweeps/<date>, or any folder that holds run folders")
+    add["report"].add_argument("--letter", default="A", help="the letter whose number and place are compared (A)")
+    add["report"].add_argument(
+        "--facts", default="num_pairs", help="the slice of the scores that counts facts (num_pairs)"
+    )
+    add["report"].set_defaults(run=show_report)
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
     add["check"].set_defaults(run=check_plugin)
     atlas.add_arguments(add["atlas"])

@@ -1,0 +1,26 @@
+"""The command `hybrids report`."""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from hybrids.report.collect import collect
+
+_NEEDED = ("plotly", "jinja2")
+
+
+def show_report(args: argparse.Namespace) -> int:
+    """Write the page; exit code 1 where a result breaks the law."""
+    absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ValueError(f"hybrids report needs {' and '.join(absent)}: pip install 'hybrids[report]'")
+    from hybrids.report.page import write_report  # an extra, which other commands do without
+
+    report = write_report(collect(Path(args.folder)), letter=args.letter, facts=args.facts)
+    for one in report.missing:
+        print(f"not shown: {one.name}: {one.reason}")
+    print(f"{report.num_runs} runs shown, {len(report.missing)} not: {report.page}")
+    for sentence in report.law_broken:
+        print(f"error: the law r <= s is broken: {sentence}", file=sys.stderr)
+    return 1 if report.law_broken else 0
