@@ -281,6 +281,14 @@ def test_runs_without_coordinates_are_named_beside_those_with(tmp_path, report):
     assert "without coordinates in result.json: LL." in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_what_a_ternary_plot_cannot_hold_is_named(tmp_path, report):
+    write_run(tmp_path, "AL", triangle=[entry(64, efficiency=-0.1)])
+    write_run(tmp_path, "AA", triangle=[entry(64, efficiency=0.0, compactness=0.0, recall=0.0)])
+    write_run(tmp_path, "LL", triangle=[entry(64)])
+    assert report(tmp_path, stills=True)[0] == 0
+    assert "has no place in the ternary plot: AA, AL." in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_runs_of_several_commits_are_pointed_out(tmp_path, report):
     for seed, commit in enumerate(("aaaa", "bbbb")):
         write_run(tmp_path, "LA", seed=seed, code={"commit": commit, "changes": "cafe" if seed else None})

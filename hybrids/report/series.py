@@ -67,6 +67,9 @@ def triangle(comparison: Comparison) -> Series:
         notes.append(
             f"Recall not measured, so not in the panels and the ternary plot that need it: {', '.join(without)}"
         )
+    unplaced = sorted({row["label"] for row in rows if row["kind"] == "model" and _has_no_shares(row)})
+    if unplaced:
+        notes.append(f"a coordinate below 0, or all three 0, has no place in the ternary plot: {', '.join(unplaced)}")
     depths = {len(run.pattern) for run in comparison.runs}
     if len(depths) > 1 and not all(run.config.get("match") for run in comparison.runs):
         notes.append(f"patterns of {', '.join(map(str, sorted(depths)))} layers are not matched, so no path joins them")
@@ -142,6 +145,11 @@ def _path(here: Sequence[Row]) -> Iterator[Row]:
 def _point(**values: Any) -> Row:
     parts = (values["efficiency"], values["compactness"], values["recall"])
     return values | {"total": None if None in parts else sum(parts)}
+
+
+def _has_no_shares(row: Row) -> bool:
+    parts = (row["efficiency"], row["compactness"], row["recall"])
+    return row["total"] is not None and (min(parts) < 0 or row["total"] == 0)
 
 
 def _by_context(model: Model) -> Iterator[tuple[int, list[Place]]]:
