@@ -1,7 +1,6 @@
 """sweep=trajectory and sweep=placement: which cells they have, in which W&B group, and what is refused."""
 
 import csv
-import logging
 import subprocess
 import sys
 from itertools import combinations
@@ -27,8 +26,6 @@ def cells(monkeypatch, capfd, tmp_path, tiny):
         run.folder.write_result({"version": 1, "test": scores, **sizes})
 
     monkeypatch.setattr("hybrids.sweep.train", train)
-    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))  # Hydra's write to this test's output
-    monkeypatch.setattr(logging.root, "level", logging.root.level)
 
     def sweep(*arguments):
         GlobalHydra.instance().clear()
