@@ -82,7 +82,7 @@ def mixers() -> Table:
     return Table("mixers.csv", ("mixer", "pattern"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
 
 
-SHIFTLESS = ("based", "gla", "hgrn2", "linear_attention", "mlstm", "retention")
+SHIFTLESS = ("based", "mlstm", "gla", "retention", "linear_attention", "hgrn2")
 """Mixers that read neither the token before nor positions of which a learned function can make it."""
 
 
