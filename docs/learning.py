@@ -161,7 +161,7 @@ def main(name: str, minutes: float = float("inf")) -> None:
 def draw(trials: Sequence[Trial], path: Path) -> None:
     """Validation accuracy against steps, a panel per mode of the task, a colour per stack, a style per rate."""
     panels = list(dict.fromkeys(trial.cell.labels[0] for trial in trials))
-    figure = Figure(figsize=(1.5 + 3.4 * len(panels), 3.2), layout="constrained")
+    figure = Figure(figsize=(0.8 + 5.0 * len(panels), 3.2), layout="constrained")
     colours = dict(zip(STACKS, ("tab:orange", "tab:blue", "tab:green"), strict=True))
     styles = {3e-3: "-", 1e-2: "--", 1e-3: ":"}
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -179,7 +179,7 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
         axes.set_xlabel("training step (64 examples each)")
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=6.5)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.supylabel("validation accuracy, teacher-forced", fontsize=9)
     figure.savefig(path, dpi=130)
 

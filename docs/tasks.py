@@ -37,9 +37,10 @@ Written by `python docs/tasks.py` from the registered tasks. Behind an asked tok
 that position; what a search returned stands in braces. `hybrids task <name> [setting=value ...]` prints further
 examples, at any size. The tables are at the defaults.
 
-Learning curves (`python docs/learning.py tasks`, which goes on where it stopped): two layers of width 64, `AA`, `MM` and
-`LA`, batches of 64, one seed, rates in the order 0.003, 0.01, 0.001 until one reaches 0.95 within 1,500 steps. Trained
-so far: `function_composition`, and `position_retrieval` with attention at two rates; `is_tree` and `ngram_retrieval` not.
+Learning curves (`python docs/learning.py tasks`, which goes on where it stopped): two layers of width 64, `AA`, `MM`
+and `LA`, batches of 64, one seed, rates in the order 0.003, 0.01, 0.001 until one reaches 0.95 within 1,500 steps.
+Trained so far: `function_composition`, and `position_retrieval` with attention at two rates; `is_tree` and
+`ngram_retrieval` not.
 
 """
 
