@@ -44,9 +44,9 @@ CAUSES = {
 CONV = """
 To answer, a value must be stored under the key that stands before it, so that some layer has to look one token back.
 Attention does it by its positions, and most recurrent mixers have a short convolution or a token shift for it. Those
-below have neither: their authors' layers leave it out, or their models put it elsewhere. If that is what keeps them from
-0.95 as `LL`, they get there behind one layer of `short_conv` (`CL`), at the same rates. So it is for `based`. It is not
-for `hgrn2`, which stays at chance, nor so far for `mlstm`: why these two do not learn is not known yet.
+below have neither: their authors' layers leave it out, or their models put it elsewhere. If that is what keeps them
+from 0.95 as `LL`, they get there behind one layer of `short_conv` (`CL`), at the same rates. So it is for `based`. It
+is not for `hgrn2`, which stays at chance, nor so far for `mlstm`: why these two do not learn is not known yet.
 
 """
 
