@@ -44,7 +44,8 @@ class SweepSettings:
 class TrainConfig:
     """Schema of a run. Plugin groups hold the schema of the chosen plugin, so they are typed there.
 
-    `context` sets the sizes of the task in proportion, `match` and `match_to` the width (hybrids/resolve.py).
+    `context` sets the sizes of the task in proportion, `match` and `match_to` the width (hybrids/resolve.py), which
+    leaves in `matched` what the width was made equal to.
     """
 
     pattern: Any = None
@@ -64,6 +65,7 @@ class TrainConfig:
     context: int | None = None
     match: str | None = None
     match_to: Any = None
+    matched: str | None = None
     sweep: SweepSettings = field(default_factory=SweepSettings)
 
 

@@ -1,6 +1,7 @@
 """Settings that stand for others: `context` for the sizes of the task, `match` for the width of the model.
 
-They are worked out before the run is known, so its identity and its config.yaml hold the sizes and the width alone.
+They are worked out before the run is known: its identity holds the sizes and the width alone, and its config.yaml
+beside them only what the width was matched to, by which a report knows that stacks of several depths may be compared.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def set_width(run: Run, quantity: str | None, reference: str | None) -> Run:
     is_same = Pattern.parse(reference) == run.pattern
     build = _builder(run, run.pattern)
     found = target if is_same else match_width(build, quantity, getattr(target, quantity), context, widths)
-    config = {**run.config, "match": None, "match_to": None}
+    matched = f"{quantity} of {reference} at d_model={width}"
+    config = {**run.config, "match": None, "match_to": None, "matched": matched}
     config["model"] = {**config["model"], "d_model": found.d_model}
     sizes = f"{_spell(run.pattern.compact(), found)}; {_spell(reference, target)}"
     note = f"match={quantity} after {context} tokens, one sequence, backbone: {sizes}"

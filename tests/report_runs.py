@@ -9,8 +9,8 @@ MIXERS = {"L": "gla", "A": "attention"}
 
 
 def write_run(runs: Path, pattern: str, *, name: str = "", lr: float = 0.01, seed: int = 0, **changes) -> Path:
-    """A finished run; `changes` replace keys of its result, None removes one; `mixers`, `match`: settings."""
-    mixers, match = changes.pop("mixers", MIXERS), changes.pop("match", None)
+    """A finished run; `changes` replace keys of its result, None removes one; `mixers`, `matched`: settings."""
+    mixers, matched = changes.pop("mixers", MIXERS), changes.pop("matched", None)
     letters = {letter: {"mixer": {"name": mixers[letter]}, "channel": {"name": "swiglu"}} for letter in set(pattern)}
     identity = {
         "pattern": pattern,
@@ -52,7 +52,7 @@ def write_run(runs: Path, pattern: str, *, name: str = "", lr: float = 0.01, see
     folder.mkdir(parents=True)
     result = {key: value for key, value in result.items() if value is not None}
     (folder / "result.json").write_text(json.dumps(result))
-    settings = {"pattern": pattern, "optim": {"lr": lr}, "match": match, "seed": seed}
+    settings = {"pattern": pattern, "optim": {"lr": lr}, "matched": matched, "seed": seed}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder
 

@@ -22,9 +22,10 @@ from hybrids.pattern import Pattern
 from hybrids.registry import name_of
 from hybrids.report import atlas
 from hybrids.report.atlas_figure import draw_atlas
+from hybrids.triangle.atlas import CONTEXT
 from hybrids.triangle.atlas.derive import Verdict, coordinates, derive, growth_of
 from hybrids.triangle.atlas.measured import CONTEXTS, build, compare
-from hybrids.triangle.atlas.table import architectures, find, n, parts, sizes
+from hybrids.triangle.atlas.table import architectures, n, parts, sizes
 from hybrids.triangle.coordinates import Measured, locate
 
 CONF = Path(__file__).parent.parent / "conf" / "arch"
@@ -35,7 +36,7 @@ PRESETS = {one.preset: one for one in ALL.values() if one.preset}
 
 @pytest.fixture(scope="module")
 def rows():
-    return atlas.make_rows(list(ALL.values()), atlas.CONTEXT)
+    return atlas.make_rows(list(ALL.values()), CONTEXT)
 
 
 def test_there_are_enough_rows_and_none_twice():
@@ -189,7 +190,7 @@ def test_growth_unlike_any_on_the_scale_is_an_error():
 
 
 def test_coordinates_are_those_of_the_triangle():
-    one, context = find("jamba"), 1000
+    one, context = architectures()["jamba"], 1000
     measured = [Measured(c, round(one.at("state", c)), round(one.at("step", c)), 0) for c in (context, 2 * context)]
     placed = locate(*measured)
     assert coordinates(one, context) == pytest.approx((placed.efficiency, placed.compactness), abs=1e-9)
@@ -197,9 +198,9 @@ def test_coordinates_are_those_of_the_triangle():
 
 def test_formulas_at_published_sizes_give_published_numbers():
     """Llama 3 8B has these widths: 128 KiB of keys and values a token in bf16 over 32 layers."""
-    assert 32 * find("grouped_query").at("state", 1) * 2 == 128 * 1024
-    assert find("deepseek_v2").at("state", 1) == 576  # elements a token and layer, arXiv:2405.04434, table 1
-    assert find("mamba").at("state", 10**6) == 2 * 4096 * (16 + 3)
+    assert 32 * architectures()["grouped_query"].at("state", 1) * 2 == 128 * 1024
+    assert architectures()["deepseek_v2"].at("state", 1) == 576  # elements a token and layer, arXiv:2405.04434, table 1
+    assert architectures()["mamba"].at("state", 10**6) == 2 * 4096 * (16 + 3)
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -222,11 +223,11 @@ def test_most_rows_of_hybrids_and_all_our_mixers_are_measured():
 
 def test_what_cannot_be_built_says_why():
     with pytest.raises(ValueError, match=r"zamba cannot be measured: .* share"):
-        compare(find("zamba"))
+        compare(architectures()["zamba"])
 
 
 def test_a_joined_layer_has_one_channel_mixer():
-    one = find("falcon_h1")
+    one = architectures()["falcon_h1"]
     (layer,) = one.counts
     assert [part.name for _, part in one.parts_of(layer)] == ["attention", "swiglu", "mamba2"]
     assert len(list(build(one).blocks)) == 1
@@ -280,7 +281,7 @@ def test_a_preset_scales_by_its_width_alone_and_takes_a_step(preset_run, preset,
 def test_patterns_are_those_that_others_publish():
     published = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"  # default of NVIDIA's configuration
     letters = {"M": "M", "*": "A", "-": "F"}
-    assert find("nemotron_h").pattern == Pattern.parse("".join(letters[char] for char in published))
+    assert architectures()["nemotron_h"].pattern == Pattern.parse("".join(letters[char] for char in published))
     transformers = pytest.importorskip("transformers")
     for name, config, letters in [
         ("jamba", transformers.JambaConfig(), {"linear_attention": "M", "full_attention": "A"}),
@@ -291,7 +292,9 @@ def test_patterns_are_those_that_others_publish():
         ("zamba2", transformers.Zamba2Config(), {"linear_attention": "M", "hybrid": "Z"}),
         ("gemma_2", transformers.Gemma2Config(), {"sliding_attention": "S", "full_attention": "A"}),
     ]:
-        assert find(name).pattern == Pattern.parse("".join(letters[kind] for kind in config.layer_types)), name
+        assert architectures()[name].pattern == Pattern.parse("".join(letters[kind] for kind in config.layer_types)), (
+            name
+        )
 
 
 def run_atlas(monkeypatch, capsys, *arguments):
@@ -374,7 +377,7 @@ def test_the_command_writes_page_and_figure(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "atlas.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("context", [200, atlas.CONTEXT])
+@pytest.mark.parametrize("context", [200, CONTEXT])
 def test_figure_names_every_row_where_windows_still_fill_and_later(tmp_path, rows, context):
     draw_atlas([replace(row, context=context) for row in rows], tmp_path / "atlas.svg")
     texts = " ".join(re.findall(r"<!-- (.*?) -->", (tmp_path / "atlas.svg").read_text(), re.DOTALL))

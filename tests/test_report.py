@@ -162,9 +162,9 @@ def test_recurrent_mixers_are_families_that_share_pure_attention(tmp_path):
 
 
 def test_patterns_of_different_depth_are_joined_only_when_matched(tmp_path, report):
-    for folder, match, width in (("free", None, 32), ("matched", "params", 24)):
-        write_run(tmp_path / folder, "LL", d_model=32, match=match, triangle=[entry(64)])
-        write_run(tmp_path / folder, "AAA", d_model=width, match=match, triangle=[entry(64)])
+    for folder, matched, width in (("free", None, 32), ("matched", "params of LL at d_model=32", 24)):
+        write_run(tmp_path / folder, "LL", d_model=32, matched=matched, triangle=[entry(64)])
+        write_run(tmp_path / folder, "AAA", d_model=width, matched=matched, triangle=[entry(64)])
         assert report(tmp_path / folder)[0] == 0
     assert [row for row in table(tmp_path / "free", "triangle") if row["kind"] == "path"] == []
     assert "patterns of 2, 3 layers are not matched" in (tmp_path / "free" / "report" / "index.html").read_text()

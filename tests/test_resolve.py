@@ -50,6 +50,7 @@ def test_the_identity_of_a_matched_run_is_its_width_alone(make_run, tmp_path):
     matched.folder.create(matched.config)
     reopened, _ = open_run(matched.folder.path)
     assert (reopened.id, reopened.notes) == (matched.id, ())
+    assert reopened.config["matched"] == "params of LLL at d_model=16"
 
 
 def test_a_pattern_that_is_the_reference_keeps_its_width(make_run):

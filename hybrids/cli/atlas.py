@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrids.record import write_file
-from hybrids.report import atlas
 from hybrids.report.tables import print_rows
+from hybrids.triangle.atlas import CONTEXT, FAMILIES
+
+if TYPE_CHECKING:
+    from hybrids.report.atlas import Row
 
 WRITE = "hybrids atlas --write docs"
 
@@ -13,8 +17,8 @@ WRITE = "hybrids atlas --write docs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="names, or parts of names; one alone is shown in full")
     parser.add_argument("--class", dest="label", default="", help="only what has exactly these: EC, R, ER, none, ...")
-    parser.add_argument("--family", choices=atlas.FAMILIES, default="", help="only this family")
-    parser.add_argument("--context", type=int, default=atlas.CONTEXT, help="n at which E and C are placed")
+    parser.add_argument("--family", choices=FAMILIES, default="", help="only this family")
+    parser.add_argument("--context", type=int, default=CONTEXT, help="n at which E and C are placed")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="everything as JSON")
     output.add_argument("--csv", action="store_true", help="everything as CSV")
@@ -24,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show_atlas(args: argparse.Namespace) -> int:
     """Print, or write, the architectures asked for. Exit code."""
+    from hybrids.report import atlas  # sympy: half a second that the other commands need not wait
+
     found = atlas.select(args.name, args.label, args.family)
     if not found:
         raise ValueError("no architecture is of that name, class and family; hybrids atlas lists all")
@@ -44,7 +50,8 @@ def show_atlas(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(rows: list[atlas.Row], folder: Path) -> None:
+def _write(rows: list["Row"], folder: Path) -> None:
+    from hybrids.report import atlas
     from hybrids.report.atlas_figure import draw_atlas
 
     folder.mkdir(parents=True, exist_ok=True)

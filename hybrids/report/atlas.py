@@ -10,15 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from hybrids.registry import suggest
+from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Place, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
 from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
 
-CONTEXT = 131_072
-"""Tokens at which architectures are placed unless another number is asked for."""
-
 COLUMNS = ("name", "class", "source", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
-FAMILIES = ("attention", "recurrent", "hybrid")
 
 EXPLANATION = (
     "class: what the formulas allow as n grows. E: a step costs a bounded number of operations. C: the state is "

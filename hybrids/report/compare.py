@@ -116,8 +116,8 @@ class Comparison:
 
     def _family_key(self, run: ReportedRun) -> dict[str, str]:
         values = self.differing(run, task=False) | self.differing(run, task=True)
-        matched = run.config.get("match")
-        own = {"match": matched} if matched else {"depth": len(run.pattern)}
+        matched = run.config.get("matched")
+        own = {"matched": matched} if matched else {"depth": len(run.pattern)}
         if matched:
             values.pop("model.d_model", None)
         depths = {len(other.pattern) for other in self.runs}

@@ -71,7 +71,7 @@ def triangle(comparison: Comparison) -> Series:
     if unplaced:
         notes.append(f"a coordinate below 0, or all three 0, has no place in the ternary plot: {', '.join(unplaced)}")
     depths = {len(run.pattern) for run in comparison.runs}
-    if len(depths) > 1 and not all(run.config.get("match") for run in comparison.runs):
+    if len(depths) > 1 and not all(run.config.get("matched") for run in comparison.runs):
         notes.append(f"patterns of {', '.join(map(str, sorted(depths)))} layers are not matched, so no path joins them")
     caption = (
         f"Efficiency E, Compactness C and Recall R of each model at its contexts; a path joins the models of one "

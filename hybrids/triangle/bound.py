@@ -17,6 +17,10 @@ This is the corrected form of the bound of arXiv:2605.05066, which was withdrawn
 
 import math
 
+import torch
+
+from hybrids.ops.recalled_bits import recalled_bits
+
 
 def bits_per_fact(num_symbols: int, error: float) -> float:
     """Least bits that a state must hold per fact: log2 V - h(e) - e log2(V - 1), positive for e < 1 - 1/V.
@@ -28,7 +32,8 @@ def bits_per_fact(num_symbols: int, error: float) -> float:
     if not 0 <= error < 1 - 1 / num_symbols:
         most = f"{1 - 1 / num_symbols:.6g} (num_symbols={num_symbols}), where a guess does as well"
         raise ValueError(f"error={error} must be at least 0 and below {most}")
-    return math.log2(num_symbols) - _binary_entropy(error) - error * math.log2(num_symbols - 1)
+    rate = torch.tensor(error, dtype=torch.float64)
+    return float(recalled_bits(rate, bits=math.log2(num_symbols), num_facts=1, num_symbols=num_symbols))
 
 
 def max_facts(state_bits: float, num_symbols: int, error: float) -> float:
@@ -54,7 +59,3 @@ def max_utilisation(num_facts: int, num_symbols: int, state_bits: float) -> floa
     if state_bits <= 0:
         raise ValueError(f"state_bits={state_bits} must be positive")
     return min(1.0, min_state_bits(num_facts, num_symbols, 0.0) / state_bits)
-
-
-def _binary_entropy(p: float) -> float:
-    return 0.0 if p in (0.0, 1.0) else -p * math.log2(p) - (1 - p) * math.log2(1 - p)

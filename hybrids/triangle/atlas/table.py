@@ -17,7 +17,6 @@ import sympy
 from sympy.parsing.sympy_parser import parse_expr
 
 from hybrids.pattern import Layer, Pattern
-from hybrids.registry import suggest
 
 n = sympy.Symbol("n", positive=True)
 """Tokens seen."""
@@ -215,13 +214,6 @@ def architectures() -> dict[str, Architecture]:
     found = {name: _architecture(name, family, entry) for name, family, entry in rows}
     assert len(found) == len(rows), "two architectures have the same name"
     return found
-
-
-def find(name: str) -> Architecture:
-    """The architecture of that name; ValueError with the closest match."""
-    if name not in architectures():
-        raise ValueError(f"unknown architecture {name!r}; {suggest(name, architectures())}")
-    return architectures()[name]
 
 
 def _read(file: str) -> dict[str, Any]:
