@@ -126,7 +126,7 @@ def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[
         _ = logger.experiment  # connects now; on other ranks a stand-in
         return logger
 
-    if _is_online(settings):
+    if is_online(settings):
         try:
             return start(offline=False)
         except WandbError as error:
@@ -136,7 +136,7 @@ def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[
     return start(offline=True)
 
 
-def _is_online(settings: LogSettings) -> bool:
+def is_online(settings: LogSettings) -> bool:
     """What the settings say; for `auto` what WANDB_MODE says, else whether W&B has a key of this user."""
     if settings.wandb_mode != "auto":
         return settings.wandb_mode == "online"

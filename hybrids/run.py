@@ -154,6 +154,12 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
 
+    def logged_as(self, group: str | None, job_type: str | None) -> "Run":
+        """The same run, logged to W&B under these names; its config.yaml says so."""
+        names = {"group": group, "job_type": job_type}
+        config = {**self.config, "logger": {**self.config.get("logger", {}), **names}}
+        return replace(self, logger=replace(self.logger, **names), config=config)
+
     def on(self, accelerator: str, backend: str | None = None) -> "Run":
         """The same run on one device of a kind, to be evaluated there.
 

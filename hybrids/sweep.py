@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import traceback
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypedDict
@@ -73,7 +72,7 @@ def run_cell(config: DictConfig) -> None:
     log = _log_of_sweep(config, hydra)
     try:
         run = build_run(config)
-        run = replace(run, logger=replace(run.logger, **log))
+        run = run.logged_as(**{"group": run.logger.group, "job_type": run.logger.job_type} | log)
         if run.trainer.devices > 1:
             _train_alone([text for text in overrides if not text.startswith("sweep=")], log)
         else:

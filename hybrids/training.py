@@ -22,6 +22,7 @@ from hybrids.model import Model
 from hybrids.provenance import describe_code, name_cpu
 from hybrids.record import RESULT_VERSION, Result, RunFolder
 from hybrids.run import Run
+from hybrids.summary import log_result
 from hybrids.task import Task
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
             # Lightning would log it, at a level that is hidden; it does not declare the attribute.
             print(trainer.profiler.summary())  # type: ignore[attr-defined]
         folder.write_result(result)
-        _summarise(trainer, result)
+        _summarise(trainer, result, rate=run.optim.lr)
     return result
 
 
@@ -219,7 +220,7 @@ def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Tr
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every,
         use_distributed_sampler=False,  # Lightning's would shuffle
-        logger=build_loggers(run.logger, folder.path, run.id, dict(run.config)),
+        logger=build_loggers(run.logger, folder.path, run.id, {**run.config, "pattern": run.pattern.compact()}),
         callbacks=callbacks,
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
@@ -244,10 +245,10 @@ def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
     return {name.removeprefix(prefix): float(value) for name, value in metrics.items() if name.startswith(prefix)}
 
 
-def _summarise(trainer: Trainer, result: Result) -> None:
+def _summarise(trainer: Trainer, result: Result, *, rate: float) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({k: v for k, v in result.items() if k not in ("identity",)})
+            log_result(logger.experiment, result, rate=rate)
             logger.experiment.finish()
 
 

@@ -19,7 +19,7 @@ LEVELS = [
     {"lit", "logs", "checks", "record", "doctor", "decode"},
     {"run"},
     {"triangle"},
-    {"assess"},
+    {"assess", "summary"},
     {"training"},
     {"evaluate", "trials"},
     {"report"},

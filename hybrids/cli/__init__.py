@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hybrids import registry
-from hybrids.cli import atlas
+from hybrids.cli import atlas, dashboard
 from hybrids.cli.capacity import run_capacity
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.reports import show_report
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--facts", default="num_pairs", help="the slice of the scores that counts facts (num_pairs)"
     )
     add["report"].set_defaults(run=show_report)
+    dashboard.add_arguments(add["dashboard"])
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
     add["check"].set_defaults(run=check_plugin)
     atlas.add_arguments(add["atlas"])

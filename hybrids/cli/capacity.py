@@ -218,8 +218,7 @@ class Plan:
         def of(rate: float, seed: int, facts: tuple[int, ...]) -> Run:
             stage = "confirm" if facts != self.grid else "rate" if seed == 0 else "seed"
             run = self.describe(facts, rate=rate, seed=seed)
-            logger = replace(run.logger, group=run.logger.group or group, job_type=f"capacity-{stage}")
-            return replace(run, logger=logger, notes=())
+            return replace(run.logged_as(run.logger.group or group, f"capacity-{stage}"), notes=())
 
         return of
 

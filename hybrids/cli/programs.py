@@ -31,6 +31,7 @@ COMMANDS = {
     "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
     "capacity": "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
     "report": "a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>",
+    "dashboard": "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
     "plugins": "list what is registered, and from where",
     "patterns": "show a pattern's layers, and convert it to and from other notations",

@@ -13,6 +13,17 @@ SCALE = "viridis"
 UTILISATIONS = (1.0, 0.1, 0.01, 0.001)
 """Lines of constant r / s; the first is the law."""
 
+FIGURES = (
+    "triangle_pairs",
+    "triangle_ternary",
+    "recalled_by_state",
+    "accuracy_by_facts",
+    "growth",
+    "learning_rates",
+    "placement",
+)
+"""Names of the files that a report can have."""
+
 PAIRS = (("compactness", "efficiency"), ("compactness", "recall"), ("efficiency", "recall"))
 """Horizontal and vertical axis of the projections."""
 
