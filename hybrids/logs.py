@@ -176,6 +176,7 @@ class StepProgressBar(TQDMProgressBar):
 
 FOREIGN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning 2.6 on torch 2.13, seen 2026-11
+    r"Pydantic V1 style `@validator` validators are deprecated",  # wandb-workspaces 0.4.13 on pydantic 2.14, 2026-11
     r"Checkpoint directory .* exists and is not empty",  # lightning 2.6, seen 2026-11: a resumed run, as meant
 )
 """Messages of other packages that say nothing to our users, as regular expressions, each with when it was seen."""

@@ -84,6 +84,22 @@ def make_run(tmp_path: Path):
     return make
 
 
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """A user without W&B key or settings, whose W&B log is ended after the test."""
+    import wandb
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    yield monkeypatch
+    if wandb.run is not None:
+        wandb.finish()
+    wandb.teardown()
+
+
 @pytest.fixture(scope="session")
 def fla_naive():
     """Load one of flash-linear-attention's `naive.py` by its place in the package, such as `ops/gla/naive.py`.

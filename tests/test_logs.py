@@ -16,22 +16,6 @@ from hybrids.logs import (
 from hybrids.training import train
 
 
-@pytest.fixture
-def nobody(monkeypatch, tmp_path):
-    """A user without W&B key or settings, whose W&B log is ended after the test."""
-    import wandb
-
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    yield monkeypatch
-    if wandb.run is not None:
-        wandb.finish()
-    wandb.teardown()
-
-
 def test_rows_are_appended_and_the_last_one_holds(tmp_path):
     path = tmp_path / "metrics.csv"
     MetricsFile(path).log_metrics({"train/loss": 2.0, "epoch": 0}, step=1)

@@ -9,6 +9,7 @@ import pytest
 from report_runs import entry, scores, write_run, write_trajectories
 
 from hybrids import cli
+from hybrids.report import style
 from hybrids.report.collect import collect
 from hybrids.report.compare import Comparison
 
@@ -57,6 +58,7 @@ def test_every_figure_has_its_table_and_its_stills(full):
     written = {path.name for path in (full / "report").iterdir()}
     tables = {f"{name}.csv" for name in (*FIGURES, "runs", "missing")}
     assert written == {"index.html"} | tables | {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
+    assert set(PICTURES) == set(style.FIGURES)  # which W&B is told to show
     for name in PICTURES:
         assert (full / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (full / "report" / f"{name}.svg").read_text()

@@ -51,6 +51,7 @@ def test_a_trajectory_goes_from_recurrent_to_attention_at_several_contexts(cells
     assert [settings(run) for run in runs] == [(pattern, *size) for pattern in patterns for size in sizes]
     assert len({run.logger.group for run in runs}) == 1
     assert {run.logger.job_type for run in runs} == {"trajectory"}
+    assert all(run.config["logger"]["group"] == run.logger.group for run in runs)  # as config.yaml will say
     with next(Path("runs/sweeps").glob("*/summary.csv")).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["d_model"], row["parameters"], row["state bits"], row["step FLOPs"]) for row in rows} == {

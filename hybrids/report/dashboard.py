@@ -233,11 +233,14 @@ def _times(factor: int) -> str:
     return "the training context" if factor == 1 else f"{factor} times that"
 
 
+_PLACE_COLUMNS = ("efficiency", "compactness", "recall", "recalled_bits", "utilisation", "law_broken")
+
+
 def run_columns() -> list[str]:
     """Columns of the table of runs."""
     settings = [PATTERN, SEED, RATE, WIDTH]
     sizes = [size_key(name) for name in ("parameters", "state_bits", "step_flops", "context")]
-    places = [place_key(1, name) for name in ("efficiency", "compactness", "recall", "recalled_bits", "utilisation")]
+    places = [place_key(1, name) for name in _PLACE_COLUMNS]
     shown = [f"summary:{key}" for key in (score_key("test"), *places, *sizes)]
     return ["run:displayName", *(_column(name) for name in settings), *shown, "run:group", "run:jobType"]
 
