@@ -141,7 +141,7 @@ def is_online(settings: LogSettings) -> bool:
     if settings.wandb_mode != "auto":
         return settings.wandb_mode == "online"
     if "WANDB_MODE" in os.environ:
-        return os.environ["WANDB_MODE"] != "offline"
+        return os.environ["WANDB_MODE"] not in ("offline", "dryrun")  # the latter set by Lightning's offline logger
     return "WANDB_API_KEY" in os.environ or _has_netrc_key()
 
 

@@ -81,6 +81,7 @@ def test_without_network_wandb_falls_back_with_one_warning(nobody, make_run):
         ("auto", {}, False),
         ("auto", {"WANDB_API_KEY": "0" * 40}, True),
         ("auto", {"WANDB_API_KEY": "0" * 40, "WANDB_MODE": "offline"}, False),
+        ("auto", {"WANDB_API_KEY": "0" * 40, "WANDB_MODE": "dryrun"}, False),
         ("auto", {"WANDB_MODE": "online"}, True),
         ("offline", {"WANDB_API_KEY": "0" * 40}, False),
         ("online", {}, True),
