@@ -71,8 +71,18 @@ def evaluate_grid(
     )
     lit = load_model(run, folder, task)
     log_backends(run)
-    trainer = Trainer(
-        accelerator=accelerator,
+    trainer = make_trainer(run)
+    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
+    if all(cell.reason for cell in cells):
+        raise ValueError(f"no combination of these sizes fits; the first: {cells[0].reason}")
+    return cells
+
+
+def make_trainer(run: Run) -> Trainer:
+    """What tests a model on the device and in the precision of a run, and leaves nothing behind."""
+    return Trainer(
+        accelerator=run.trainer.accelerator,
         devices=1,
         precision=run.trainer.precision,  # type: ignore[arg-type]
         logger=False,
@@ -80,11 +90,6 @@ def evaluate_grid(
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
-    if all(cell.reason for cell in cells):
-        raise ValueError(f"no combination of these sizes fits; the first: {cells[0].reason}")
-    return cells
 
 
 def _check_sizes(**sizes: int) -> None:

@@ -22,6 +22,7 @@ LEVELS = [
     {"assess", "summary"},
     {"training"},
     {"evaluate", "trials"},
+    {"effective"},
     {"report"},
     {"explain", "resolve"},
     {"config"},

@@ -5,6 +5,7 @@ import sys
 
 from hybrids import registry
 from hybrids.cli import atlas, dashboard
+from hybrids.cli.bits import run_bits
 from hybrids.cli.capacity import run_capacity
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.reports import show_report
@@ -25,6 +26,7 @@ def main() -> int:
         "triangle": run_triangle,
         "task": run_task,
         "capacity": run_capacity,
+        "bits": run_bits,
     }
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in programs:

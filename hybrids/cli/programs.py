@@ -30,6 +30,7 @@ COMMANDS = {
     "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
     "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
     "capacity": "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
+    "bits": "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4",
     "report": "a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>",
     "dashboard": "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",
     "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",

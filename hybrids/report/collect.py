@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hybrids.effective import Rounded, read_rounded
 from hybrids.pattern import Pattern
 from hybrids.record import RunFolder
+from hybrids.report.searches import Found, beside, read, trial_folders
 
 _NOT_FINISHED = "not finished: it has no result.json"
 
@@ -47,11 +49,14 @@ class ReportedRun:
     """A finished run as a report needs it."""
 
     name: str
+    path: Path
     pattern: Pattern
     config: Mapping[str, Any]
     """config.yaml; empty where it is lost."""
     result: Mapping[str, Any]
-    places: tuple[Place, ...]
+    places: tuple[Place, ...] = ()
+    rounded: Rounded | None = None
+    """What `hybrids bits` measured; None where it has not, or its file is damaged."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -69,7 +74,7 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Missing:
-    """A run that the report cannot show."""
+    """A run, or a file of what was measured on runs, that the report cannot show."""
 
     name: str
     reason: str
@@ -82,10 +87,13 @@ class Collection:
     folder: Path
     runs: tuple[ReportedRun, ...]
     missing: tuple[Missing, ...]
+    searches: tuple[Found, ...] = ()
+    """What searches for a capacity found, pattern by pattern, where a trial of theirs is among the runs."""
 
 
 def collect(folder: Path) -> Collection:
-    """The runs of a sweep (`*/cell.json`), or the run folders inside `folder`; what cannot be read is listed.
+    """The runs of a sweep (`*/cell.json`) or of a capacity search (`capacity.json`), or the run folders inside
+    `folder`; what cannot be read is listed.
 
     Raises ValueError where there is no folder, or nothing in it is a run.
     """
@@ -108,11 +116,16 @@ def collect(folder: Path) -> Collection:
             runs[place.resolve()] = run
     if not runs and not missing:
         raise ValueError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
-    return Collection(folder, tuple(runs.values()), tuple(missing))
+    shown = [_add_rounded(run, missing) for run in runs.values()]
+    return Collection(folder, tuple(shown), tuple(missing), tuple(_find_searches(folder, shown, missing)))
 
 
 def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
     """What stands for a run in `folder`: its run folder, or why it has none."""
+    if (folder / "capacity.json").exists():
+        for run in trial_folders(folder / "capacity.json"):
+            yield run.name, run if run.is_dir() else Missing(run.name, f"its folder {run} is gone")
+        return
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=_order)
     is_sweep = any((path / "cell.json").exists() for path in inside)
     for path in inside:
@@ -152,11 +165,42 @@ def _read(name: str, path: Path) -> ReportedRun | Missing:
         result = RunFolder(path).read_result()
         if result is None:
             return Missing(name, _NOT_FINISHED)
-        return _check(ReportedRun(name, Pattern.parse(result["identity"]["pattern"]), _settings(path), result, ()))
+        return _check(ReportedRun(name, path, Pattern.parse(result["identity"]["pattern"]), _settings(path), result))
     except KeyError as error:
         return Missing(name, f"result.json cannot be used: it has no {error}")
     except (ValueError, TypeError, AttributeError, OSError) as error:
         return Missing(name, f"result.json cannot be used: {str(error).replace(str(path) + '/', '')}")
+
+
+def _add_rounded(run: ReportedRun, missing: list[Missing]) -> ReportedRun:
+    """The run with its effective bits; without them where their file is damaged, which is `missing` then."""
+    try:
+        return replace(run, rounded=read_rounded(run.path))
+    except ValueError as error:
+        missing.append(Missing(f"{run.name}, effective bits", str(error)))
+        return run
+
+
+def _find_searches(folder: Path, runs: list[ReportedRun], missing: list[Missing]) -> Iterator[Found]:
+    """What was found from these runs; records that cannot be read, or were never written, are `missing`.
+
+    A run is shared by all searches that ask for it, and its group is that of the first: so the records say which runs
+    are theirs, and the group only which record should be there.
+    """
+    known, records = {run.path.resolve() for run in runs}, beside(folder, [run.path for run in runs])
+    for record in records:
+        try:
+            found = read(record)
+        except ValueError as error:
+            missing.append(Missing(record.parent.name, str(error)))
+            continue
+        if any(known & set(one.runs) for one in found):
+            yield from (one for one in found if known & set(one.runs) or not one.runs)
+    groups = {str((run.config.get("logger") or {}).get("group")) for run in runs}
+    for group in sorted(groups - {f"capacity-{record.parent.name}" for record in records}):
+        if group.startswith("capacity-"):
+            reason = "the search has no capacity.json: it was stopped; the same hybrids capacity command goes on"
+            missing.append(Missing(group.removeprefix("capacity-"), reason))
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -182,7 +226,7 @@ def _check(run: ReportedRun) -> ReportedRun:
     _number(run.seed, "seed")
     _optional(run.rate, "optim.lr")
     places = tuple(sorted(map(_place, result.get("triangle") or ()), key=lambda place: place.context))
-    return ReportedRun(run.name, run.pattern, run.config, result, places)
+    return replace(run, places=places)
 
 
 def _place(entry: Mapping[str, Any]) -> Place:

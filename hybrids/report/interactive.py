@@ -7,9 +7,21 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from hybrids.report.further_interactive import draw_capacity, draw_effective, effective_points
 from hybrids.report.interactive_triangle import draw_triangle
 from hybrids.report.series import Row, Series
-from hybrids.report.style import SCALE, UTILISATIONS, by_label, column, describe, hover, logarithmic, marks, merge_equal
+from hybrids.report.style import (
+    SCALE,
+    UTILISATIONS,
+    by_label,
+    column,
+    describe,
+    hover,
+    logarithmic,
+    marks,
+    merge_equal,
+    state_ends,
+)
 
 
 def draw(series: Series) -> dict[str, go.Figure]:
@@ -25,7 +37,7 @@ def _lay_out(figure: go.Figure) -> go.Figure:
 
 def _draw_recalled(rows: list[Row]) -> dict[str, go.Figure]:
     figure = go.Figure()
-    ends = [min(column(rows, "state_bits")) / 2, max(column(rows, "state_bits")) * 2]
+    ends = state_ends(rows)
     for share in UTILISATIONS:
         line = {"color": "black" if share == 1 else "#888888", "dash": "solid" if share == 1 else "dot", "width": 1.5}
         name = "r = s, the law" if share == 1 else f"r = {100 * share:g} % of s"
@@ -49,6 +61,7 @@ def _draw_recalled(rows: list[Row]) -> dict[str, go.Figure]:
                 },
             )
         )
+    figure.add_traces(effective_points(rows, look))
     broken = [row for row in rows if row["law_broken"]]
     figure.add_trace(
         go.Scatter(
@@ -200,6 +213,8 @@ def _score(row: Row | None, score: str) -> float | None:
 _DRAW: dict[str, Callable[[list[Row]], dict[str, go.Figure]]] = {
     "triangle": draw_triangle,
     "recalled_by_state": _draw_recalled,
+    "effective_bits": draw_effective,
+    "capacity": draw_capacity,
     "accuracy_by_facts": _draw_accuracy,
     "growth": _draw_growth,
     "learning_rates": _draw_rates,

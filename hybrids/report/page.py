@@ -13,9 +13,19 @@ from plotly.offline import get_plotlyjs
 
 from hybrids.record import write_file
 from hybrids.report import interactive, stills
-from hybrids.report.collect import Collection, Missing, Place, ReportedRun
+from hybrids.report.collect import Collection, Missing, ReportedRun
 from hybrids.report.compare import Comparison, spell_pattern
-from hybrids.report.series import Series, all_series
+from hybrids.report.further import capacity, effective_bits
+from hybrids.report.searches import Found
+from hybrids.report.series import (
+    Series,
+    accuracy_by_facts,
+    growth,
+    placement,
+    rates,
+    recalled_by_state,
+    triangle,
+)
 from hybrids.report.style import spell
 
 _SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
@@ -45,14 +55,14 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
         if old.suffix in (".csv", ".png", ".svg", ".html"):
             old.unlink()
     comparison = Comparison(collection.runs, letter) if collection.runs else None
-    series = all_series(comparison, facts) if comparison else []
+    series = _all_series(comparison, collection.searches, facts) if comparison else []
     runs = [run_row(comparison, run) for run in comparison.runs] if comparison else []
     missing = [{"run": one.name, "reason": one.reason} for one in collection.missing]
     tables = {"runs": _csv(RUN_COLUMNS, runs), "missing": _csv(("run", "reason"), missing)}
     tables |= {one.name: one.to_csv() for one in series}
     for name, text in tables.items():
         write_file(place / f"{name}.csv", text)
-    broken = [sentence for run in collection.runs for sentence in _alarms(run.name, run.places)]
+    broken = [sentence for run in collection.runs for sentence in _alarms(run)] + _found_too_much(collection.searches)
     page = (
         _environment()
         .get_template("page.html")
@@ -71,6 +81,20 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
     )
     write_file(place / "index.html", page)
     return Report(place / "index.html", len(collection.runs), collection.missing, broken)
+
+
+def _all_series(comparison: Comparison, searches: Sequence[Found], facts: str) -> list[Series]:
+    """Every figure, some without rows. `facts` is the slice of the scores that counts facts."""
+    return [
+        triangle(comparison),
+        recalled_by_state(comparison),
+        effective_bits(comparison),
+        accuracy_by_facts(comparison, facts),
+        capacity(comparison, searches),
+        growth(comparison),
+        rates(comparison),
+        placement(comparison),
+    ]
 
 
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
@@ -121,12 +145,23 @@ def _commit(code: Mapping[str, Any]) -> str:
     return f"{str(code.get('commit'))[:10]}{' + changes' if code.get('changes') else ''}"
 
 
-def _alarms(name: str, places: Sequence[Place]) -> list[str]:
-    return [
-        f"{name} at context {place.context}: {spell(place.recalled_bits)} bits recalled (surely more than "
+def _alarms(run: ReportedRun) -> list[str]:
+    told = [
+        f"{run.name} at context {place.context}: {spell(place.recalled_bits)} bits recalled (surely more than "
         f"{spell(place.surely)}) through a state of {place.held_bits:,} bits"
-        for place in places
+        for place in run.places
         if place.breaks_law
+    ]
+    rounded = run.rounded.breaks_law if run.rounded else []
+    return told + [f"{run.name}, its state rounded by hybrids bits: {sentence}" for sentence in rounded]
+
+
+def _found_too_much(searches: Sequence[Found]) -> list[str]:
+    return [
+        f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its state of "
+        f"{found.state_bits:,} bits holds {spell(found.bound)} at most"
+        for found in searches
+        if found.breaks_law
     ]
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from hybrids.report.collect import Place
+from hybrids.report.collect import Place, ReportedRun
 from hybrids.report.compare import Comparison, Model
 
 Row = dict[str, Any]
@@ -34,18 +34,6 @@ class Series:
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
-
-
-def all_series(comparison: Comparison, facts: str = "num_pairs") -> list[Series]:
-    """Every figure of a report, some without rows. `facts` is the slice of the scores that counts facts."""
-    return [
-        triangle(comparison),
-        recalled_by_state(comparison),
-        accuracy_by_facts(comparison, facts),
-        growth(comparison),
-        rates(comparison),
-        placement(comparison),
-    ]
 
 
 def triangle(comparison: Comparison) -> Series:
@@ -165,7 +153,8 @@ def recalled_by_state(comparison: Comparison) -> Series:
             for place in run.places:
                 if place.recalled_bits is not None:
                     rows.append(
-                        {
+                        _effective(run, place.context)
+                        | {
                             "label": group.label,
                             "context": place.context,
                             "learning_rate": group.rate,
@@ -187,13 +176,25 @@ def recalled_by_state(comparison: Comparison) -> Series:
     caption = (
         "Bits recalled through the state against the bits of the state after the last fact, every run at every "
         "context, with its 95 % interval. No model can stand above the line r = s; the lines below it are of constant "
-        "utilisation r / s."
+        "utilisation r / s. Where hybrids bits has measured a run, a thin line leads to a cross at its effective bits."
     )
     columns = ("label", "context", "learning_rate", "seed", "state_bits", "recalled_bits", "recalled_low")
-    further = ("recalled_high", "offered_bits", "utilisation", "law_broken", "drawn_at", "run")
+    further = ("recalled_high", "offered_bits", "utilisation", "law_broken", "drawn_at", "run", *_EFFECTIVE)
     none = len(rows) - len(positive)
     notes = (f"{none} of {len(rows)} points recalled nothing; they are hollow, at the lower edge",) if none else ()
     return Series("recalled_by_state", "Recalled bits and state", caption, columns + further, tuple(rows), notes)
+
+
+_EFFECTIVE = ("effective_bits", "effective_recalled", "effective_utilisation")
+
+
+def _effective(run: ReportedRun, context: int) -> Row:
+    """The smallest rounded state that keeps what is recalled, where it was measured at this context."""
+    rounded = run.rounded if run.rounded is not None and run.rounded.context == context else None
+    best = rounded and rounded.smallest
+    if rounded is None or best is None:
+        return dict.fromkeys(_EFFECTIVE)
+    return dict(zip(_EFFECTIVE, (best.total, best.recalled.bits, rounded.utilisation), strict=True))
 
 
 def accuracy_by_facts(comparison: Comparison, facts: str) -> Series:

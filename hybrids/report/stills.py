@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from hybrids.report.further_stills import draw_capacity, draw_effective, draw_effective_points
 from hybrids.report.series import Row, Series
 from hybrids.report.style import (
     PAIRS,
@@ -25,6 +26,7 @@ from hybrids.report.style import (
     on_ternary,
     paths,
     places,
+    state_ends,
 )
 
 _COORDINATES = ("efficiency", "compactness", "recall")
@@ -160,7 +162,7 @@ def _colour_bar(figure: Figure, axes: list[Axes]) -> None:
 def _draw_recalled(rows: list[Row]) -> dict[str, Figure]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    ends = [min(column(rows, "state_bits")) / 2, max(column(rows, "state_bits")) * 2]
+    ends = state_ends(rows)
     for share in UTILISATIONS:
         is_law = share == 1
         axes.plot(
@@ -180,6 +182,7 @@ def _draw_recalled(rows: list[Row]) -> dict[str, Figure]:
         known = [row for row in some if None not in (row["recalled_low"], row["recalled_high"])]
         low = [max(row["recalled_low"], 1e-9) for row in known]  # a logarithmic axis has no zero
         axes.vlines(column(known, "state_bits"), low, column(known, "recalled_high"), color=mark.colour, lw=1)
+    draw_effective_points(axes, rows, look)
     for row in rows:
         if row["law_broken"]:
             axes.plot(row["state_bits"], row["drawn_at"], "o", mfc="none", mec="#b3261e", ms=14, mew=2)
@@ -269,6 +272,8 @@ def _draw_placement(rows: list[Row]) -> dict[str, Figure]:
 _DRAW: dict[str, Callable[[list[Row]], dict[str, Figure]]] = {
     "triangle": _draw_triangle,
     "recalled_by_state": _draw_recalled,
+    "effective_bits": draw_effective,
+    "capacity": draw_capacity,
     "accuracy_by_facts": _draw_accuracy,
     "growth": _draw_growth,
     "learning_rates": _draw_rates,

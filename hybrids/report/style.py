@@ -89,6 +89,17 @@ def on_ternary(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in complete if min(row[key] for key in keys) >= 0 and sum(row[key] for key in keys) > 0]
 
 
+def with_effective(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of recalled bits whose effective bits were measured, and can stand on logarithmic axes."""
+    return [row for row in rows if row["effective_bits"] is not None and row["effective_recalled"] > 0]
+
+
+def state_ends(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """What the axis of state bits spans, so that effective bits lie inside."""
+    least = [*column(rows, "state_bits"), *column(with_effective(rows), "effective_bits")]
+    return [min(least) / 2, max(column(rows, "state_bits")) * 2]
+
+
 def describe(row: dict[str, Any]) -> str:
     """A row of a table as the lines of a hover label."""
     told = {key: value for key, value in row.items() if value is not None and key not in ("label", "kind", "drawn_at")}

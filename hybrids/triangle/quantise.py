@@ -34,6 +34,11 @@ class Quantiser:
         steps = iter(self.steps)
         return tree_map(lambda x: self._round(x, next(steps)) if isinstance(x, Tensor) else x, cache)
 
+    def count(self, cache: Cache) -> int:
+        """Bits of a cache once it is rounded, over the whole batch: what is not rounded keeps those it is stored in."""
+        each = zip(tensors(cache), self.steps, strict=True)
+        return sum(x.numel() * (self.bits if step else 8 * x.element_size()) for x, step in each)
+
     def _round(self, x: Tensor, step: float) -> Tensor:
         return x if step == 0 or x.numel() == 0 else round_evenly(x, step, self.bits)
 

@@ -39,6 +39,7 @@ class EffectiveBits(NamedTuple):
 
     bits: int
     total: int
+    """Of the whole state; an integer in it is not rounded and counts as stored."""
     recalled: Estimate
 
 
@@ -69,15 +70,11 @@ def effective_bits(
     _, other = _answer(model, task, index, seed, Split.VAL, None)
     curve = []
     for bits in levels:
+        rounding = quantise.fit(other, bits)
         recall = measure_recall(
-            model,
-            task,
-            seed=seed,
-            num_examples=num_examples,
-            batch_size=batch_size,
-            change=quantise.fit(other, bits),
+            model, task, seed=seed, num_examples=num_examples, batch_size=batch_size, change=rounding
         )
-        curve.append(EffectiveBits(bits, bits * recall.state_elements, recall.recalled))
+        curve.append(EffectiveBits(bits, rounding.count(other) // len(index), recall.recalled))
     return curve
 
 

@@ -1,0 +1,191 @@
+"""Effective bits of a trained run: what it recalls through a state rounded to ever fewer bits, and the file of it."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from hybrids.evaluate import load_model, make_trainer
+from hybrids.host import keep_freed_memory, set_threads
+from hybrids.record import RunFolder, write_file
+from hybrids.run import Run, TrainerSettings
+from hybrids.training import log_backends
+from hybrids.triangle.intervals import Estimate
+from hybrids.triangle.recall import EffectiveBits, Recall, effective_bits, measure_recall, smallest_sufficient
+
+KEPT = 0.99
+"""Share of the recalled bits that a rounded state must keep to be enough."""
+
+MOST_BITS = 24
+"""Of one element: rounding is computed in float32, which tells no more levels apart."""
+
+FILE = Path("eval", "effective_bits.csv")
+"""In the folder of a run."""
+
+_NUMBERS = ("bits_per_element", "total_bits", "recalled_bits", "recalled_low", "recalled_high", "surely", "error")
+_DERIVED = ("share_kept", "utilisation")
+_SHARED = ("offered_bits", "state_elements", "context", "num_examples", "num_levels")
+COLUMNS = ("state", *_NUMBERS, *_DERIVED, *_SHARED)
+"""Of the file; the first row is the state as stored, each further one a rounded state."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Recall of one run at the context of training, through its state as stored and as rounded."""
+
+    stored: Recall
+    curve: tuple[EffectiveBits, ...]
+    """Most bits first."""
+    context: int
+    num_examples: int
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether anything was recalled beyond doubt; what keeps 99 % of nothing says nothing."""
+        return self.stored.recalled.surely > 0
+
+    @property
+    def smallest(self) -> EffectiveBits | None:
+        """The smallest rounded state that keeps `KEPT`; None where none does, or nothing was recalled."""
+        if not self.is_learned:
+            return None
+        return smallest_sufficient(self.curve, self.stored.recalled.bits, kept=KEPT)
+
+    @property
+    def is_at_most(self) -> bool:
+        """Whether the fewest bits tried are enough, so that fewer might be."""
+        fewest = min(entry.bits for entry in self.curve)
+        return self.smallest is not None and self.smallest.bits == fewest > 1
+
+    @property
+    def utilisation(self) -> float | None:
+        """Recalled bits over effective bits, both through the smallest state that is enough."""
+        return None if self.smallest is None else self.smallest.recalled.bits / self.smallest.total
+
+    @property
+    def bits_stored(self) -> float:
+        """Of one element, on average."""
+        return self.stored.state_bits / self.stored.state_elements
+
+    @property
+    def states(self) -> Iterator[tuple[str, float, int, Estimate]]:
+        """Name, bits per element, bits in all and recall of every state, the stored one first."""
+        yield "stored", self.bits_stored, self.stored.state_bits, self.stored.recalled
+        for entry in self.curve:
+            yield "rounded", float(entry.bits), entry.total, entry.recalled
+
+    def share_kept(self, recalled: Estimate) -> float | None:
+        """Of the bits recalled through the state as stored."""
+        return recalled.bits / self.stored.recalled.bits if self.is_learned else None
+
+    @property
+    def breaks_law(self) -> list[str]:
+        """A sentence for every state through which more was recalled, beyond doubt, than it holds."""
+        return [
+            f"surely more than {found.surely:,.1f} bits recalled through {total:,} bits ({bits:g} per element)"
+            for _, bits, total, found in self.states
+            if found.surely > total
+        ]
+
+
+def read_levels(given: Sequence[int]) -> tuple[int, ...]:
+    """Bits per element to try, most first; ValueError for what cannot be tried."""
+    wrong = [bits for bits in given if not 1 <= bits <= MOST_BITS]
+    if wrong or not given:
+        spelt = ",".join(map(str, given))
+        raise ValueError(f"levels={spelt}: each is a number of bits per element, 1 to {MOST_BITS}; give at least one")
+    return tuple(sorted(set(given), reverse=True))
+
+
+def measure_rounded(
+    run: Run,
+    folder: RunFolder,
+    *,
+    levels: Sequence[int],
+    num_examples: int,
+    batch_size: int,
+    accelerator: str = "cpu",
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Rounded:
+    """Recall of the last good checkpoint on the first test examples; the steps of rounding come from validation ones.
+
+    `backend` is as in `evaluate_grid`. ValueError for a setting, a run without checkpoint and a task without bits.
+    """
+    for name, value, least in (("num_examples", num_examples, 2), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    levels = read_levels(levels)
+    TrainerSettings(accelerator=accelerator).check_devices()
+    run = run.on(accelerator, backend)
+    keep_freed_memory()
+    set_threads(threads)
+    task = run.task.build()
+    lit = load_model(run, folder, task).eval()
+    log_backends(run)
+    trainer = make_trainer(run)
+    lit.to(trainer.strategy.root_device)
+    seed = run.data.seed
+    with trainer.precision_plugin.forward_context():  # so that the state is stored as it is in use
+        stored = measure_recall(lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size)
+        curve = effective_bits(
+            lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size, levels=levels
+        )
+    return Rounded(stored, tuple(curve), task.length, num_examples)
+
+
+def write_rounded(rounded: Rounded, path: Path) -> None:
+    """One CSV row for the state as stored and for every rounded one."""
+    text = StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    stored = rounded.stored
+    shared = (stored.offered, stored.state_elements, rounded.context, rounded.num_examples, len(rounded.curve))
+    for name, bits, total, found in rounded.states:
+        numbers = (bits, total, found.bits, found.low, found.high, found.surely, found.error)
+        rows.writerow([name, *numbers, rounded.share_kept(found), found.bits / total, *shared])
+    write_file(path, text.getvalue())
+
+
+def read_rounded(run: Path) -> Rounded | None:
+    """What was measured on the run in this folder, None where nothing was; ValueError for a damaged file."""
+    path = run / FILE
+    if not path.exists():
+        return None
+    try:
+        return _read(path.read_text())
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
+
+
+def _read(text: str) -> Rounded:
+    if not text.endswith("\n"):
+        raise ValueError("it is cut in its last line")
+    rows = [_numbers(row) for row in csv.DictReader(StringIO(text))]
+    if not rows:
+        raise ValueError("it has no rows")
+    first, *others = rows
+    if len(others) != first["num_levels"]:
+        raise ValueError(f"it has {len(others)} of {first['num_levels']:g} rounded states")
+    elements = int(first["state_elements"])
+    stored = Recall(_estimate(first), first["offered_bits"], int(first["total_bits"]), elements)
+    curve = [EffectiveBits(int(row["bits_per_element"]), int(row["total_bits"]), _estimate(row)) for row in others]
+    return Rounded(stored, tuple(curve), int(first["context"]), int(first["num_examples"]))
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of a row that others do not follow from; ValueError where one is missing or is none."""
+    if set(row) != set(COLUMNS):
+        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+    if None in row.values():
+        raise ValueError("it is cut inside a row")
+    numbers = {name: float(row[name]) for name in (*_NUMBERS, *_SHARED)}
+    if not all(map(math.isfinite, numbers.values())) or min(numbers["total_bits"], numbers["state_elements"]) <= 0:
+        raise ValueError("it holds numbers that cannot be")
+    return numbers
+
+
+def _estimate(row: Mapping[str, float]) -> Estimate:
+    return Estimate(row["recalled_bits"], row["recalled_low"], row["recalled_high"], row["error"], row["surely"])
