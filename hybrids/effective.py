@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from hybrids.backbone import Backbone
 from hybrids.evaluate import load_model, make_trainer
 from hybrids.host import keep_freed_memory, set_threads
 from hybrids.record import RunFolder, write_file
@@ -123,6 +124,8 @@ def measure_rounded(
     keep_freed_memory()
     set_threads(threads)
     task = run.task.build()
+    if Backbone(run.model.d_model, run.pattern, run.letters).state_elements(task.length) == 0:
+        raise ValueError(f"pattern={run.pattern.compact()} carries no state, so there are no bits of it to count")
     lit = load_model(run, folder, task).eval()
     log_backends(run)
     trainer = make_trainer(run)

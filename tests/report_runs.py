@@ -1,9 +1,19 @@
 """Run folders written by hand, as training would leave them: for tests of the report."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
+
+from hybrids.effective import FILE, Rounded, write_rounded
+from hybrids.report.capacity import Outcome, write
+from hybrids.trials import Ceiling
+from hybrids.triangle.capacity import Capacity, Trial
+from hybrids.triangle.intervals import Estimate
+from hybrids.triangle.match import Size
+from hybrids.triangle.recall import EffectiveBits, Recall
 
 MIXERS = {"L": "gla", "A": "attention"}
 
@@ -99,3 +109,36 @@ def _place(context: int, share: float, skill: float) -> dict:
         "step_flops": int(40000 + 100 * context * share),
     }
     return entry(context, int(fixed + growing), **place)
+
+
+def write_effective(run: Path, recalled: float = 80.0, *, elements: int = 1000, surely: float = 60.0) -> None:
+    """What `hybrids bits` leaves in a run: rounded to 8, 4 and 2 bits it keeps all, 99.5 % and half."""
+    (run / "eval").mkdir()
+
+    def told(share: float) -> Estimate:
+        return Estimate(share * recalled, share * recalled - 1, share * recalled + 1, 0.1, share * surely)
+
+    curve = [EffectiveBits(b, b * elements, told(share)) for b, share in ((8, 1.0), (4, 0.995), (2, 0.5))]
+    stored = Recall(told(1.0), 100.0, 32 * elements, elements)
+    write_rounded(Rounded(stored, tuple(curve), 64, 512), run / FILE)
+
+
+TRIED = ((0.001, 0), (0.003, 0), (0.01, 0), (0.003, 1), (0.003, 2))
+"""Rate and seed of the trials of a search."""
+
+
+def write_search(runs: Path, patterns: dict[str, dict], *, name: str = "mqar-a-search") -> Path:
+    """The record of a search whose trials are the runs mqar-<pattern>-<rate>-<seed>; changes for each pattern."""
+    outcomes = []
+    for pattern, changes in patterns.items():
+        # a search that was started elsewhere has named them from there
+        trials = tuple(
+            Trial(rate, seed, {1: 1.0, 4: 0.5}, 400, True, f"elsewhere/runs/mqar-{pattern}-{rate:g}-{seed}")
+            for rate, seed in TRIED
+        )
+        found = replace(Capacity(trials, 0.003, 5.0, (4.0, 6.0), 2, 0, (0.001, 0.003), ()), **changes)
+        at = None if found.facts is None else Ceiling(math.ceil(found.facts), 256, 2000, 0.02)
+        size = Size(16, 1234, 99, 4321)
+        most = Ceiling(64, 256, 2400, 0.2)
+        outcomes.append(Outcome(pattern=pattern, size=size, capacity=found, at_most=most, at_capacity=at))
+    return write(runs / "capacity" / name, outcomes, {})[0]

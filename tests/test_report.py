@@ -6,14 +6,17 @@ import re
 import sys
 
 import pytest
-from report_runs import entry, scores, write_run, write_trajectories
+from report_runs import entry, scores, write_effective, write_run, write_search, write_trajectories
 
 from hybrids import cli
 from hybrids.report import style
 from hybrids.report.collect import collect
 from hybrids.report.compare import Comparison
 
-FIGURES = ("triangle", "recalled_by_state", "accuracy_by_facts", "growth", "learning_rates", "placement")
+FIGURES = (
+    *("triangle", "recalled_by_state", "effective_bits", "accuracy_by_facts"),
+    *("capacity", "growth", "learning_rates", "placement"),
+)
 PICTURES = ("triangle_pairs", "triangle_ternary", *FIGURES[1:])
 
 
@@ -50,6 +53,8 @@ def full(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("full") / "runs"
     write_trajectories(folder)
+    write_effective(folder / "mqar-LLLA-0.003-0")
+    write_search(folder, {"LLLL": {"facts": None, "interval": None}, "LLLA": {"reasons": ("few rates",)}})
     write_report(collect(folder))
     return folder
 

@@ -8,14 +8,16 @@ import matplotlib.image
 import numpy
 import pytest
 from chromium import PROGRAM, open_page
-from report_runs import write_run, write_trajectories
+from report_runs import write_effective, write_run, write_search, write_trajectories
 
 from hybrids.report.collect import collect
 
 FIGURES = {
     "triangle_pairs": 3 * (3 + 3),  # in each panel a trace for each context, and a path
     "triangle_ternary": 3 + 3,
-    "recalled_by_state": 4 + 8 + 1,  # lines of utilisation, patterns, what breaks the law
+    "recalled_by_state": 4 + 8 + 1 + 2 * 3,  # lines of utilisation, patterns, what breaks the law, effective bits
+    "effective_bits": 3,  # one run for each of three patterns
+    "capacity": 3 * 2,  # facts, rates and window of two patterns
     "accuracy_by_facts": 2 * 8,  # each pattern with its band
     "growth": 2 * 4,  # placements of equal size are one curve
     "learning_rates": 2 * 8,
@@ -32,6 +34,9 @@ def page(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("report")
     write_trajectories(folder)
+    for pattern in ("LLLL", "LLLA", "AAAA"):
+        write_effective(folder / f"mqar-{pattern}-0.003-0")
+    write_search(folder, {"LLLL": {"facts": None, "interval": None}, "LLLA": {"reasons": ("few rates",)}})
     (write_run(folder, "LA", name="cut") / "result.json").write_text('{"version": 1, "id')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hybrids.report.page.stills.save", lambda series, folder: None)  # which no browser shows
@@ -79,6 +84,8 @@ def test_every_figure_has_ink_and_colour(page):
         ("triangle_pairs", ".trace.scatter .points path", ("context", "recall: ")),
         ("triangle_ternary", ".trace.scatter .points path", ("context", "efficiency: ")),
         ("recalled_by_state", ".trace.scatter .points path", ("state bits: ", "utilisation: ")),
+        ("effective_bits", ".trace.scatter .points path", ("share kept: ", "bits per element: ")),
+        ("capacity", ".trace.scatter .points path", ("facts: 5", "window decades: ")),
         ("accuracy_by_facts", ".trace.scatter .points path", ("accuracy: ", "seeds: 3")),
     ],
 )

@@ -117,7 +117,8 @@ def collect(folder: Path) -> Collection:
     if not runs and not missing:
         raise ValueError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
     shown = [_add_rounded(run, missing) for run in runs.values()]
-    return Collection(folder, tuple(shown), tuple(missing), tuple(_find_searches(folder, shown, missing)))
+    found = tuple(_find_searches(folder, shown, missing))
+    return Collection(folder, tuple(shown), tuple(missing), found)
 
 
 def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:

@@ -25,8 +25,8 @@ def effective_bits(comparison: Comparison) -> Series:
     notes = [f"{name}: nothing was recalled for sure, so nothing can be kept" for name in unlearned]
     if not measured:
         notes.append("hybrids bits <folder of runs> measures it")
-    elif len(measured) < len(runs):
-        notes.append(f"{len(runs) - len(measured)} of {len(runs)} runs were not measured; hybrids bits does it")
+    elif unmeasured := [run.name for _, run in runs if run.rounded is None and _has_recall(run)]:
+        notes.append(f"not measured, which hybrids bits does: {', '.join(unmeasured)}")
     caption = (
         "Share of the recalled bits that is kept when the state after the last fact is rounded to fewer bits per "
         "element, against the bits of the rounded state; each model at the learning rate with the best mean "
@@ -35,6 +35,11 @@ def effective_bits(comparison: Comparison) -> Series:
     )
     columns = (*_STATE, *_RECALL, "is_smallest", "run")
     return Series("effective_bits", "Effective bits", caption, columns, tuple(rows), tuple(notes))
+
+
+def _has_recall(run: ReportedRun) -> bool:
+    """Whether recalled bits are known at the context of training: without them hybrids bits refuses the run."""
+    return any(place.context == run.result["context"] and place.recalled_bits is not None for place in run.places)
 
 
 def _states(run: ReportedRun) -> Iterator[Row]:
@@ -89,8 +94,10 @@ def capacity(comparison: Comparison, searches: Sequence[Found]) -> Series:
 
 
 def _labels(comparison: Comparison, searches: Sequence[Found]) -> list[str]:
-    """Pattern and what sets its runs apart in this report; the search too, where that is the same."""
+    """Pattern and what sets its runs apart from those of the others; the search too, where that is the same."""
     by_path = {run.path.resolve(): run for run in comparison.runs}
+    trials = [by_path[path] for found in searches for path in found.runs if path in by_path]
+    comparison = Comparison(trials, comparison.letter)
     labels = []
     for found in searches:
         run = next((by_path[path] for path in found.runs if path in by_path), None)

@@ -1,6 +1,8 @@
 """Effective bits and capacity in a browser, with hover: each from its table alone."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -9,28 +11,33 @@ from hybrids.effective import KEPT
 from hybrids.report.series import Row
 from hybrids.report.style import Mark, by_label, column, hover, logarithmic, marks, with_effective
 
+_TOLD = (
+    *("facts", "low", "high", "coverage", "is_lower_bound", "never_learned", "seeds"),
+    *("learning_rate", "window_decades", "state_bits", "bound", "utilisation", "steps"),
+)
+"""Columns that the label of a capacity shows."""
+
 
 def effective_points(rows: Sequence[Row], look: Mapping[str, Mark]) -> list[go.Scatter]:
     """In the figure of recalled bits: thin lines from runs to crosses at their effective bits."""
     traces = []
     for number, (label, group) in enumerate(by_label(with_effective(rows)).items()):
-        xs, ys, texts = [], [], []
-        for row in group:
-            xs += [row["state_bits"], row["effective_bits"], None]
-            ys += [row["drawn_at"], row["effective_recalled"], None]
-            texts += ["", hover([row])["text"][0], ""]
+        xs = [x for row in group for x in (row["state_bits"], row["effective_bits"], None)]
+        ys = [y for row in group for y in (row["drawn_at"], row["effective_recalled"], None)]
+        line = {"color": look[label].colour, "width": 1, "dash": "dash"}
+        traces.append(
+            go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", legendgroup="effective", showlegend=False)
+        )
         traces.append(
             go.Scatter(
-                x=xs,
-                y=ys,
-                mode="lines+markers",
+                x=column(group, "effective_bits"),
+                y=column(group, "effective_recalled"),
+                mode="markers",
                 name="effective bits",
-                legendgroup="effective bits",
+                legendgroup="effective",
                 showlegend=number == 0,
-                line={"color": look[label].colour, "width": 1, "dash": "dash"},
-                marker={"symbol": "x", "size": [0, 9, 0] * len(group), "opacity": 1},
-                text=texts,
-                hoverinfo="text",
+                marker={"symbol": "x", "size": 9, "color": look[label].colour},
+                **hover(group),
             )
         )
     return traces
@@ -82,19 +89,20 @@ def draw_capacity(rows: list[Row]) -> dict[str, go.Figure]:
         figure.update_xaxes(title_text=title, type="log", row=1, col=panel)
     found = [number for row in rows for number in (row["facts"], row["low"], row["high"]) if number is not None]
     ticks = [2**k for k in range(20) if 2**k <= 1.3 * max([*found, 2])]
-    figure.update_xaxes(tickmode="array", tickvals=ticks, row=1, col=1)
+    span = [math.log10(min([*found, 1]) / 1.3), math.log10(max([*found, 2]) * 1.3)]
+    figure.update_xaxes(tickmode="array", tickvals=ticks, range=span, row=1, col=1)
     rates = sorted({float(rate) for row in rows for rate in row["rates"].split()})
     figure.update_xaxes(tickmode="array", tickvals=rates, ticktext=[f"{rate:g}" for rate in rates], row=1, col=2)
     order = {"type": "category", "categoryorder": "array", "categoryarray": column(rows, "label"), "automargin": True}
     figure.update_yaxes(**order, autorange="reversed")
-    figure.update_layout(height=170 + 40 * len(rows), showlegend=False)
+    figure.update_layout(height=300 + 40 * len(rows), showlegend=False)
     return {"capacity": figure}
 
 
 def _facts(row: Row, colour: str) -> go.Scatter:
     """K* with its range; a triangle for a lower bound, a word at 1 for none."""
     if row["facts"] is None:
-        return go.Scatter(x=[1], y=[row["label"]], mode="text", **(hover([row]) | {"text": ["no seed learned"]}))
+        return go.Scatter(x=[1], y=[row["label"]], mode="text", text=["no seed learned"], hoverinfo="skip")
     above, below = (0, 0) if row["low"] is None else (row["high"] - row["facts"], row["facts"] - row["low"])
     return go.Scatter(
         x=[row["facts"]],
@@ -102,8 +110,13 @@ def _facts(row: Row, colour: str) -> go.Scatter:
         mode="markers",
         error_x={"type": "data", "symmetric": False, "array": [above], "arrayminus": [below], "thickness": 1.5},
         marker={"symbol": "triangle-right" if row["is_lower_bound"] else "circle", "size": 12, "color": colour},
-        **hover([row]),
+        **_hover([row]),
     )
+
+
+def _hover(rows: Sequence[Row]) -> dict[str, Any]:
+    """Not all of the row: plotly drops a label that is higher than the figure."""
+    return hover([{key: row[key] for key in ("label", *_TOLD)} for row in rows])
 
 
 def _tried(row: Row) -> go.Scatter:
@@ -122,6 +135,5 @@ def _window(row: Row, colour: str) -> go.Scatter:
         mode="lines+markers",
         line={"color": colour, "width": 4},
         marker={"size": [11] + [0] * len(ends), "opacity": 1},
-        text=hover([row])["text"] * len(xs),
-        hoverinfo="text",
+        **_hover([row] * len(xs)),
     )

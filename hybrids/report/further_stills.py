@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrids.effective import KEPT
+from hybrids.report.legend import add_legend
 from hybrids.report.series import Row
 from hybrids.report.style import Mark, by_label, column, marks, with_effective
 
@@ -47,7 +48,7 @@ def draw_effective(rows: list[Row]) -> dict[str, Figure]:
     axes.set(xscale="log", xlabel="state after the last fact (bits)", ylabel="share of the recalled bits kept")
     axes.set_ylim(-0.03, max(1.06, 1.03 * max(column(rows, "share_kept"))))
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    add_legend(figure, axes)
     return {"effective_bits": figure}
 
 
@@ -65,7 +66,10 @@ def draw_capacity(rows: list[Row]) -> dict[str, Figure]:
     panels[0].set_xlim(min([*found, 1]) / 1.3, max([*found, 2]) * 1.3)
     ticks = [2**k for k in range(20) if 2**k <= 1.3 * max([*found, 2])]
     panels[0].set_xticks(ticks, [str(tick) for tick in ticks])
-    panels[0].minorticks_off()
+    rates = sorted({float(rate) for row in rows for rate in row["rates"].split()})
+    panels[1].set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45 if len(rates) > 6 else 0)
+    for axes in panels:
+        axes.minorticks_off()
     panels[0].set_yticks(range(len(rows)), column(rows, "label"))
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     return {"capacity": figure}

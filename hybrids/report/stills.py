@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from hybrids.report.further_stills import draw_capacity, draw_effective, draw_effective_points
+from hybrids.report.legend import add_legend
 from hybrids.report.series import Row, Series
 from hybrids.report.style import (
     PAIRS,
@@ -189,7 +190,7 @@ def _draw_recalled(rows: list[Row]) -> dict[str, Figure]:
     axes.set(xscale="log", yscale="log", xlabel="state after the last fact (bits)", ylabel="recalled bits")
     axes.set_ylim(min(column(rows, "drawn_at")) / 2, 2 * max(*column(rows, "drawn_at"), ends[1]))
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    add_legend(figure, axes)
     return {"recalled_by_state": figure}
 
 
@@ -211,7 +212,7 @@ def _draw_bands(rows: list[Row], x: str, title: str) -> tuple[Figure, Axes]:
     axes.minorticks_off()
     axes.set(xlabel=title, ylabel="test accuracy", ylim=(-0.03, 1.05))
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    add_legend(figure, axes)
     return figure, axes
 
 
@@ -241,7 +242,7 @@ def _draw_growth(rows: list[Row]) -> dict[str, Figure]:
         axes.set_xticks(contexts, [str(context) for context in contexts])
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    add_legend(figure, panels[0])
     return {"growth": figure}
 
 
