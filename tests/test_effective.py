@@ -254,7 +254,6 @@ def test_a_folder_has_a_line_for_each_run_and_says_what_it_left_out(command):
 
 
 def test_validation_examples_alone_fix_the_steps(command, monkeypatch):
-    """Test examples of ten times the size are clipped at levels that do not know of them."""
     from hybrids.task import Split
     from hybrids.triangle import quantise, recall
 

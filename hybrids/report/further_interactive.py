@@ -102,7 +102,14 @@ def draw_capacity(rows: list[Row]) -> dict[str, go.Figure]:
 def _facts(row: Row, colour: str) -> go.Scatter:
     """K* with its range; a triangle for a lower bound, a word at 1 for none."""
     if row["facts"] is None:
-        return go.Scatter(x=[1], y=[row["label"]], mode="text", text=["no seed learned"], hoverinfo="skip")
+        return go.Scatter(
+            x=[1],
+            y=[row["label"]],
+            mode="text",
+            textposition="middle right",
+            text=["no seed learned"],
+            hoverinfo="skip",
+        )
     above, below = (0, 0) if row["low"] is None else (row["high"] - row["facts"], row["facts"] - row["low"])
     return go.Scatter(
         x=[row["facts"]],
