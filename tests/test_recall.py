@@ -44,6 +44,13 @@ def test_the_state_is_that_of_one_sequence_after_its_facts():
     assert found.offered == pytest.approx(2 * 2.584962500721156)
 
 
+def test_a_stack_without_a_state_uses_none_of_it():
+    torch.manual_seed(0)
+    model = Model(12, 16, Pattern.parse("F"), {"F": Letter(None, Choice(get("channel", "mlp").cls, {}))})
+    found = measure_recall(model, small_task(), seed=0, num_examples=40, batch_size=8)
+    assert (found.state_bits, found.utilisation) == (0, 0)
+
+
 class Leaky(MultiQueryAssociativeRecall):
     """Shows each value where it is asked for."""
 

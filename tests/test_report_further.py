@@ -150,7 +150,7 @@ def test_searches_that_differ_in_width_only_are_told_apart(tmp_path, report):
 
 def test_the_same_pattern_in_two_searches_bears_their_names(tmp_path, report):
     write_trials(tmp_path, "LA")
-    write_run(tmp_path, "LA", d_model=64)  # of no search: its width says nothing about them
+    write_run(tmp_path, "LA", name="other", d_model=64)  # of no search: its width says nothing about them
     for name in ("first", "second"):
         write_search(tmp_path, {"LA": {}}, name=name)
     report(tmp_path)

@@ -40,7 +40,7 @@ SUMMARY_COLUMNS = (
     "effective bits",
     "recalled there",
     "utilisation of them",
-    "",
+    "remark",
 )
 
 

@@ -65,7 +65,7 @@ def describe_place(place: Place) -> Iterator[tuple[str, str]]:
     interval = f"95 % interval {place['recalled_low']:.1f} to {place['recalled_high']:.1f}"
     yield "  recalled", f"{bits:.1f} of {place['offered_bits']:.1f} bits  ({interval})"
     error = "; ERROR: more than it holds" if place["law_broken"] else ""
-    yield "  from a state of", f"{held:,} bits, {bits / held:.2g} of it used{error}"
+    yield "  from a state of", f"{held:,} bits, {bits / held if held else 0:.2g} of it used{error}"
 
 
 def describe_decoding(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:

@@ -30,8 +30,8 @@ class Recall(NamedTuple):
 
     @property
     def utilisation(self) -> float:
-        """Recalled bits over state bits."""
-        return self.recalled.bits / self.state_bits
+        """Recalled bits over state bits; 0 for a stack without a state."""
+        return self.recalled.bits / self.state_bits if self.state_bits else 0.0
 
 
 class EffectiveBits(NamedTuple):
