@@ -298,6 +298,15 @@ def test_bad_input_is_one_sentence_and_writes_nothing(command, arguments, senten
     assert not list(Path().glob("*/*/eval"))
 
 
+def test_a_folder_of_runs_that_cannot_be_loaded_is_one_error(command):
+    shutil.rmtree("runs/mixture")
+    for name in ("learned", "unlearned"):
+        shutil.rmtree(Path("runs", name, "checkpoints"))
+    code, _, err = command("runs")
+    assert code == 1 and err.count("\n") == 1
+    assert "no run of runs could be measured; the last: runs/unlearned: run=runs/unlearned has no checkpoint" in err
+
+
 def test_a_broken_law_is_an_error(command, monkeypatch):
     """A state that is counted short: one bit for all of it."""
     from hybrids.triangle import quantise

@@ -81,6 +81,8 @@ def _bits() -> None:
         measured.append((path, rounded))
         if len(candidates) > 1:
             print(f"{number} of {len(candidates)}: {path / FILE} and .png beside it")
+    if not measured:
+        raise ValueError(f"no run of {', '.join(map(str, paths))} could be measured; the last: {unused[-1]}")
     for reason in unused:
         print(f"not measured: {reason}")
     _print(measured)
