@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybrids.backbone import Backbone
 from hybrids.evaluate import load_model, make_trainer
-from hybrids.host import keep_freed_memory, set_threads
+from hybrids.host import keep_freed_memory, matmul_precision, set_threads
 from hybrids.record import RunFolder, write_file
 from hybrids.run import Run, TrainerSettings
 from hybrids.training import log_backends
@@ -131,7 +131,8 @@ def measure_rounded(
     trainer = make_trainer(run)
     lit.to(trainer.strategy.root_device)
     seed = run.data.seed
-    with trainer.precision_plugin.forward_context():  # so that the state is stored as it is in use
+    exactly = matmul_precision(tf32=run.trainer.tf32)
+    with exactly, trainer.precision_plugin.forward_context():  # so that the state is stored as it is in use
         stored = measure_recall(lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size)
         curve = effective_bits(
             lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size, levels=levels

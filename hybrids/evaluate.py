@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 
 from hybrids.assess import decode_first
 from hybrids.data import DataSettings, TaskData
-from hybrids.host import keep_freed_memory, set_threads
+from hybrids.host import keep_freed_memory, matmul_precision, set_threads
 from hybrids.lit import LitModel
 from hybrids.record import RunFolder, write_file
 from hybrids.registry import suggest
@@ -73,7 +73,8 @@ def evaluate_grid(
     log_backends(run)
     trainer = make_trainer(run)
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
+    with matmul_precision(tf32=run.trainer.tf32):
+        cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
     if all(cell.reason for cell in cells):
         raise ValueError(f"no combination of these sizes fits; the first: {cells[0].reason}")
     return cells

@@ -13,6 +13,7 @@ from torch import nn
 
 from hybrids.block import Choice, Letter
 from hybrids.data import DataSettings
+from hybrids.host import matmul_precision
 from hybrids.logs import LogSettings
 from hybrids.mixer import Mixer
 from hybrids.ops.backend import Choice as BackendChoice
@@ -38,7 +39,8 @@ class TrainerSettings:
     """How long and on what to train. Validation and a checkpoint come every `val_every` steps.
 
     `target` ends the run once the validation accuracy reaches it; null trains for all `max_steps`.
-    `threads` is the number of CPU threads of one process; null leaves PyTorch's.
+    `threads` is the number of CPU threads of one process; null leaves PyTorch's. `tf32` lets a GPU multiply float32
+    with 10 bits of mantissa, as most Triton kernels do in any case, so that without it they are not used for float32.
     """
 
     max_steps: int = 1000
@@ -46,6 +48,7 @@ class TrainerSettings:
     val_every: int = 100
     log_every: int = 20
     precision: str = "32-true"
+    tf32: bool = False
     compile: bool = False
     accelerator: str = "cpu"
     devices: int = 1
@@ -150,7 +153,8 @@ class Run:
         device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
         dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
         try:
-            return mixer.choose_backends(self.backend, device=device, dtype=dtype)
+            with matmul_precision(tf32=self.trainer.tf32):
+                return mixer.choose_backends(self.backend, device=device, dtype=dtype)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
 

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from hybrids.assess import decode_first, find_overlap, measure_sizes, place_in_triangle
 from hybrids.data import TaskData
-from hybrids.host import keep_freed_memory, set_threads
+from hybrids.host import keep_freed_memory, matmul_precision, set_threads
 from hybrids.lit import LitModel
 from hybrids.logs import StepProgressBar, build_loggers
 from hybrids.model import Model
@@ -100,7 +100,8 @@ def train(run: Run) -> Result:
     model = build_model(run, task)
     folder = run.folder
     if is_child():
-        return _train(run, task, model, folder)
+        with matmul_precision(tf32=run.trainer.tf32):
+            return _train(run, task, model, folder)
     if folder.path.exists() and run.rerun:
         with folder.lock():
             pass  # ValueError while another process is in it: its folder must not move away under it
@@ -110,7 +111,7 @@ def train(run: Run) -> Result:
         _say_finished(folder, finished)
         return finished
     folder.create(run.config)
-    with folder.lock():
+    with folder.lock(), matmul_precision(tf32=run.trainer.tf32):
         return _train(run, task, model, folder)
 
 

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from hybrids import training
 from hybrids.evaluate import evaluate_grid
 from hybrids.mixer import Mixer
 from hybrids.ops import backend
@@ -99,6 +100,27 @@ def test_on_a_gpu_auto_says_why_it_falls_to_torch(whole_machine, make_run):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert make_run("pattern=LA", "backend=torch", "trainer=gpu").backend_names["L"] == "torch"
+
+
+def test_a_run_that_allows_tf32_gets_the_kernel_for_float32(whole_machine, make_run):
+    run = make_run("trainer=gpu", "trainer.tf32=true", "model.d_model=64", "pattern=LA")
+    assert run.backend_names["L"] == "fla+short_conv:mamba_ssm"
+    assert run.identity["trainer"]["tf32"] is True
+    assert "tf32" not in make_run("trainer=gpu", "pattern=A").identity["trainer"]
+
+
+@pytest.mark.parametrize(("tf32", "inside"), [(True, "high"), (False, "highest")])
+def test_a_run_multiplies_in_its_own_precision_and_leaves_that_of_the_process(make_run, monkeypatch, tf32, inside):
+    seen = []
+    monkeypatch.setattr(training, "_train", lambda *args: seen.append(torch.get_float32_matmul_precision()))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        training.train(make_run("pattern=L", f"trainer.tf32={tf32}"))
+        assert seen == [inside]
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_the_identity_knows_what_runs_not_how_it_was_asked_for(whole_machine, make_run):

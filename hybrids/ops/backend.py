@@ -7,7 +7,7 @@ removes it. Mixers meet this module through `Mixer.choose_backends` only.
 
 Precision. A kernel multiplies in the dtype of the activations and keeps decays, sums and states in float32, as in the
 authors' layers; torch does all of it in float32. Triton multiplies float32 as TF32: that is a change of precision, so
-float32 gets such a kernel only where `torch.set_float32_matmul_precision` allows TF32.
+float32 gets such a kernel only where `torch.set_float32_matmul_precision` allows TF32 (`trainer.tf32`).
 """
 
 import importlib

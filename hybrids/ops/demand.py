@@ -53,7 +53,7 @@ class Obstacle:
 
 
 BF16_COMMAND = "trainer.precision=bf16-mixed"
-TF32_COMMAND = f'torch.set_float32_matmul_precision("high"), or {BF16_COMMAND}'
+TF32_COMMAND = f"trainer.tf32=true, or {BF16_COMMAND}"
 
 
 def _dtype_limits(dtype: torch.dtype) -> list[Obstacle]:
