@@ -28,11 +28,19 @@ def test_the_grid_has_two_numbers_per_octave():
 
 def test_capacity_is_read_between_two_numbers_of_facts():
     assert read_capacity({4: 1.0, 8: 0.8}) == pytest.approx(4 * math.sqrt(2))
-    assert read_capacity({1: 1.0, 2: 0.95, 4: 0.85, 8: 0.99}) == pytest.approx(2 * math.sqrt(2))
+    assert read_capacity({1: 1.0, 2: 0.95, 4: 0.85, 8: 0.84}) == pytest.approx(2 * math.sqrt(2))
+
+
+def test_a_dip_at_fewer_facts_does_not_hide_what_the_state_holds():
+    dipping = {1: 0.85, 2: 0.95, 4: 0.88, 8: 0.97, 16: 0.83}
+    assert read_capacity(dipping) == pytest.approx(8 * math.sqrt(2))
+    assert Trial(0.01, 0, dipping, 1000, True, "").dips == (1, 4)
+    assert trial(0.01, 0, 8).dips == ()
 
 
 def test_nothing_learned_and_nothing_missed():
-    assert read_capacity({1: 0.5, 2: 0.99}) == 0.0
+    assert read_capacity({1: 0.5, 2: 0.89}) == 0.0
+    assert Trial(0.01, 0, {1: 0.5, 2: 0.99}, 1000, True, "").is_open
     assert read_capacity({1: 1.0, 64: 0.93}) == 64.0
 
 
@@ -79,7 +87,7 @@ def test_what_could_have_been_larger_is_a_lower_bound():
     )
     assert find_capacity(train, [0.1], [0]).reasons == ("only 1 learning rate tried",)
     train, _ = table({(rate, 0): 40 for rate in (0.1, 0.01, 0.001)})
-    assert "all 32 facts asked for were recalled" in find_capacity(train, [0.1, 0.01, 0.001], [0]).reasons
+    assert "the most facts asked for, 32, were recalled" in find_capacity(train, [0.1, 0.01, 0.001], [0]).reasons
     found = find_capacity(lambda rate, seed: trial(rate, seed, 3, settled=False), [0.1, 0.01, 0.001], [0, 1])
     assert "2 of 2 runs were still improving after 1,000 steps" in found.reasons
 

@@ -103,8 +103,16 @@ def table_row(outcome: Outcome) -> list[str]:
         "" if outcome.utilisation is None else f"{outcome.utilisation:.4f}",
         budget,
         "" if outcome.confirmed is None else str(outcome.confirmed),
-        f"lower bound: {'; '.join(found.reasons)}" if found.reasons else "",
+        "; ".join(_remarks(found)),
     ]
+
+
+def _remarks(found: Capacity) -> Iterator[str]:
+    if found.reasons:
+        yield f"lower bound: {'; '.join(found.reasons)}"
+    dips = sorted({facts for trial in found.trials if trial.rate == found.rate for facts in trial.dips})
+    if dips:
+        yield f"below {THRESHOLD} also at fewer facts: {', '.join(map(str, dips))}"
 
 
 def _interval(found: Capacity) -> str:

@@ -1,10 +1,11 @@
 """Capacity: the largest number of facts K* that a kind of model learns to give back with accuracy 0.9.
 
 Each (learning rate, seed) is trained once, on examples whose number of facts is log-uniform, and K* is read off its
-curve of accuracy against K. The rate is chosen on the first seed; the interval is over the other seeds, so that the
-choice does not flatter it. A seed that never learned even the fewest facts is counted apart and never averaged in: it
-says how hard training is, not how much a state holds. What could have become larger by other rates, more steps or
-more facts is a lower bound, with the reasons.
+curve of accuracy against K, where that falls below the threshold last: a curve may dip at few facts, which give training
+fewer answers to learn from, but a state that gives back 12 holds 1 as well. The rate is chosen on the first seed; the
+interval is over the other seeds, so that the choice does not flatter it. A seed that never learned any number of facts
+is counted apart and never averaged in: it says how hard training is, not how much a state holds. What could have become
+larger by other rates, more steps or more facts is a lower bound, with the reasons.
 
 Nothing here trains: `find_capacity` is handed a function that does.
 """
@@ -41,8 +42,13 @@ class Trial(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether every number of facts asked for was recalled, so that the capacity may lie beyond."""
-        return min(self.curve.values()) >= THRESHOLD
+        """Whether the largest number of facts asked for was recalled, so that the capacity may lie beyond."""
+        return self.curve[max(self.curve)] >= THRESHOLD
+
+    @property
+    def dips(self) -> tuple[int, ...]:
+        """Numbers of facts below the capacity that are recalled worse than the threshold."""
+        return tuple(k for k, accuracy in sorted(self.curve.items()) if k < self.capacity and accuracy < THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -85,17 +91,17 @@ def facts_grid(largest: int) -> tuple[int, ...]:
 
 
 def read_capacity(curve: Mapping[int, float], threshold: float = THRESHOLD) -> float:
-    """Where the curve first falls below the threshold, between two numbers of facts on a logarithmic axis.
+    """Where the curve last falls below the threshold, between two numbers of facts on a logarithmic axis.
 
-    0 where the fewest facts are below it already; the largest number asked for where none is.
+    0 where it is never above; the largest number asked for where that one is.
     """
-    points = sorted(curve.items())
-    if points[0][1] < threshold:
-        return 0.0
-    for (few, high), (many, low) in pairwise(points):
-        if low < threshold:
+    points = sorted(curve.items(), reverse=True)
+    if points[0][1] >= threshold:
+        return float(points[0][0])
+    for (many, low), (few, high) in pairwise(points):
+        if high >= threshold:
             return few * (many / few) ** ((high - threshold) / (high - low))
-    return float(points[-1][0])
+    return 0.0
 
 
 def find_capacity(train: Callable[[float, int], Trial], rates: Sequence[float], seeds: Sequence[int]) -> Capacity:
@@ -147,7 +153,7 @@ def _reasons(first: Sequence[Trial], best: int, others: Sequence[Trial]) -> list
     if unsettled:
         reasons.append(f"{len(unsettled)} of {len(used)} runs were still improving after {unsettled[0].steps:,} steps")
     if any(trial.is_open for trial in used):
-        reasons.append(f"all {max(first[best].curve)} facts asked for were recalled")
+        reasons.append(f"the most facts asked for, {max(first[best].curve)}, were recalled")
     return reasons
 
 
