@@ -2,6 +2,7 @@
 
     python docs/learning.py mixers        every mixer as LL and LA on MQAR: docs/mixers.csv
     python docs/learning.py behind_conv   mixers without a token shift of their own, behind a short convolution
+    python docs/learning.py mixed         those that stayed on the plateau there, on 1 to 16 pairs in one training
     python docs/learning.py tasks         three stacks of two layers on six tasks: docs/tasks_learning.csv and pictures
 
 Every trial is an ordinary run in `runs/learning`, so the table goes on where it was interrupted. Rates are tried in
@@ -13,7 +14,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -48,7 +49,10 @@ class Table:
     cells: tuple[Cell, ...]
     common: tuple[str, ...]
     rates: tuple[float, ...]
-    target: float
+    target: float | None
+    """Where training stops, and what the table asks for; None to train as a run does by default."""
+    scores: dict[str, str] = field(default_factory=dict)
+    """Further columns: scores of the test, `decoded/...` where a task is decoded."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,21 @@ class Trial:
     rate: float
     accuracy: dict[int, float]
     """In validation, by steps trained."""
-    target: float
+    target: float | None
+    scores: tuple[float | None, ...]
+    """Of the test, those that the table asks for."""
 
     @property
     def steps_to_target(self) -> int | None:
+        if self.target is None:
+            return None
         return next((step for step, value in self.accuracy.items() if value >= self.target), None)
 
     def row(self) -> list[object]:
         reached = self.steps_to_target
         best = f"{max(self.accuracy.values()):.3f}"
-        return [*self.cell.labels, self.rate, "" if reached is None else reached, best, max(self.accuracy)]
+        scores = ["" if score is None else f"{score:.3f}" for score in self.scores]
+        return [*self.cell.labels, self.rate, "" if reached is None else reached, best, max(self.accuracy), *scores]
 
 
 def mixers() -> Table:
@@ -95,6 +104,21 @@ def behind_conv() -> Table:
     return replace(mixers(), file="mixers_behind_conv.csv", cells=tuple(cells))
 
 
+def mixed() -> Table:
+    """Mixers that do not leave the plateau at 8 pairs, where 1, 2, 4, 8 and 16 pairs come in one training."""
+    behind = [Cell((m, "CL"), ("+mixer@mixers.C=short_conv", f"mixer@mixers.L={m}", "pattern=CL")) for m in SHIFTLESS]
+    cells = [*behind, *(Cell((m, "LL"), (f"mixer@mixers.L={m}", "pattern=LL")) for m in ("mamba", "mamba2"))]
+    slow = ("mixers.L.lower_bound=0.98",)
+    cells = [replace(c, overrides=c.overrides + slow) if "hgrn2" in c.labels else c for c in cells]
+    segments = ",".join(f"[64,{num},1]" for num in (1, 2, 4, 8, 16))
+    task = ("task=mqar", "task.vocab_size=256", "task.num_pairs=16", f"task.segments=[{segments}]")
+    size = ("task.distinct_values=false", "data.num_test_examples=1024", "data.num_val_examples=512")
+    steps = ("trainer.max_steps=1200", "trainer.val_every=200")
+    scores = {f"{num} pairs": f"accuracy/num_pairs={num}" for num in (8, 16)}
+    common = (*task, *size, *steps)
+    return Table("mixers_mixed.csv", ("mixer", "pattern"), tuple(cells), common, (3e-3,), None, scores)
+
+
 STACKS = {
     "transformer": ("arch=transformer", "pattern=AA"),
     "mamba2": ("arch=mamba2", "pattern=MM"),
@@ -119,23 +143,28 @@ def tasks() -> Table:
         for stack, layers in STACKS.items()
     ]
     common = ("trainer.val_every=50", "data.num_val_examples=512", "data.num_decoded_examples=64")
-    return Table("tasks_learning.csv", ("task", "stack"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95)
+    scores = {"decoded": "decoded/accuracy"}
+    return Table("tasks_learning.csv", ("task", "stack"), tuple(cells), common, (3e-3, 1e-2, 1e-3), 0.95, scores)
 
 
-TABLES = {"mixers": mixers, "behind_conv": behind_conv, "tasks": tasks}
+TABLES = {"mixers": mixers, "behind_conv": behind_conv, "mixed": mixed, "tasks": tasks}
 
 
 def trials_of(table: Table, deadline: float) -> Iterator[Trial]:
     """The trials of every cell, until one gets there; none starts after `deadline` (monotonic seconds)."""
     for cell in table.cells:
         for rate in table.rates:
-            overrides = [*QUIET, *table.common, *cell.overrides, f"optim.lr={rate}", f"trainer.target={table.target}"]
+            target = [] if table.target is None else [f"trainer.target={table.target}"]
+            overrides = [*QUIET, *table.common, *cell.overrides, f"optim.lr={rate}", *target]
             run = build_run(compose("train", overrides))
             if time.monotonic() > deadline and not run.folder.result_file.exists():
                 break
-            train(run)
+            result = train(run)
+            tested = result["test"] | {f"decoded/{name}": score for name, score in result.get("decoded", {}).items()}
             accuracy = read_metrics(run.folder.metrics_file)["val/accuracy"]
-            trial = Trial(cell, rate, {step + 1: value for step, value in accuracy.items()}, table.target)
+            by_step = {step + 1: value for step, value in accuracy.items()}
+            scores = tuple(tested.get(name) for name in table.scores.values())
+            trial = Trial(cell, rate, by_step, table.target, scores)
             yield trial
             if trial.steps_to_target is not None:
                 break
@@ -152,7 +181,7 @@ def main(name: str, minutes: float = float("inf")) -> None:
         for trial in trials_of(table, time.monotonic() + 60 * minutes):
             done.append(trial)
             print(*trial.row(), flush=True)
-            _write(DOCS / table.file, [*table.columns, *COUNTS], [one.row() for one in done])
+            _write(DOCS / table.file, [*table.columns, *COUNTS, *table.scores], [one.row() for one in done])
     if name == "tasks":
         for task in {trial.cell.labels[0].split()[0] for trial in done}:
             draw([trial for trial in done if trial.cell.labels[0].split()[0] == task], DOCS / f"learning_{task}.png")

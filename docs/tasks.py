@@ -39,8 +39,11 @@ examples, at any size. The tables are at the defaults.
 
 Learning curves (`python docs/learning.py tasks`, which goes on where it stopped): two layers of width 64, `AA`, `MM`
 and `LA`, batches of 64, one seed, rates in the order 0.003, 0.01, 0.001 until one reaches 0.95 within 1,500 steps.
-Trained so far: `function_composition`, and `position_retrieval` with attention at two rates; `is_tree` and
-`ngram_retrieval` not.
+The accuracy is teacher-forced, in validation, and training stops where it reaches 0.95. Of a task that is decoded, most
+of a trace is brackets and copies, so `decoded` says how often the answer is right that the model comes to on its own
+(64 test examples, undecided ones counted as 0.5, searches answered by the tool): at 0.95 a trace of 100 tokens is
+rarely flawless. A stack that has not reached 0.95 was given up after those steps; that is no statement about what it
+can learn.
 
 """
 
@@ -67,7 +70,8 @@ def section(name: str, curves: list[dict[str, str]]) -> str:
         picture = DOCS / f"learning_{name}.png"
         parts += ["### Learned\n"]
         parts += [f"![{name}: accuracy against training steps]({picture.name})\n"] if picture.exists() else []
-        parts += [markdown(list(curves[0]), [list(row.values()) for row in curves])]
+        columns = [column for column in curves[0] if any(row[column] for row in curves)]
+        parts += [markdown(columns, [[row[column] for column in columns] for row in curves])]
     return "\n".join(parts)
 
 

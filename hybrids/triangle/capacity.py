@@ -1,7 +1,7 @@
 """Capacity: the largest number of facts K* that a kind of model learns to give back with accuracy 0.9.
 
 Each (learning rate, seed) is trained once, on examples whose number of facts is log-uniform, and K* is read off its
-curve of accuracy against K, where that falls below the threshold last: a curve may dip at few facts, which give training
+curve of accuracy against K, where that falls below the threshold last: it may dip at few facts, which give training
 fewer answers to learn from, but a state that gives back 12 holds 1 as well. The rate is chosen on the first seed; the
 interval is over the other seeds, so that the choice does not flatter it. A seed that never learned any number of facts
 is counted apart and never averaged in: it says how hard training is, not how much a state holds. What could have become
