@@ -4,6 +4,7 @@ from itertools import islice
 
 import pytest
 import torch
+from scipy import stats
 
 from hybrids import registry
 from hybrids.data import DataSettings, EvalIndices, TaskData, TrainIndices, measure_overlap
@@ -74,6 +75,20 @@ def test_overlap_is_all_of_a_tiny_space_and_none_of_a_large_one():
     few = tiny_task(vocab_size=6, length=4, num_pairs=1)  # 2 keys x 3 values, query slot and filler fixed or few
     assert measure_overlap(few, 0, Split.VAL, num_train=5000, num_eval=200) == 1.0
     assert measure_overlap(tiny_task(), 0, Split.VAL, num_train=2000, num_eval=200) == 0.0
+
+
+SPACES = {"copying": 8**10, "function_composition": 8**8 * 4**4 * 4 * 2}
+"""Distinct examples at the defaults, counted by hand, where they are few enough to meet again in 100,000."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.names("task"))
+@pytest.mark.parametrize("split", [Split.VAL, Split.TEST])
+def test_splits_share_no_examples_but_by_chance(name, split):
+    task = registry.get("task", name).cls()
+    shared = 100_000 * measure_overlap(task, 0, split, num_train=100_000, num_eval=100_000)
+    expected = 100_000**2 / SPACES[name] if name in SPACES else 0.0
+    assert shared == 0 or stats.poisson.sf(shared - 1, expected) > 1e-4
 
 
 def test_the_data_seed_changes_the_examples_and_the_weight_seed_does_not(make_run):
