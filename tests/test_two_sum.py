@@ -205,7 +205,7 @@ def test_recalled_bits_of_a_store_that_forgets_are_not_more_than_it_keeps(kept):
 
 
 def test_recalled_bits_lose_the_doubt_about_every_number():
-    task = TwoSum(length=64, modulus=64)
+    task = TwoSum(length=16, modulus=64)
     errors = torch.tensor([0.0, 0.001, 0.1, 0.5, 1.0], dtype=torch.float64)
     recalled = task.recalled_bits(errors)
     doubt = -0.001 * math.log2(0.001) - 0.999 * math.log2(0.999)
