@@ -12,13 +12,13 @@ float32 gets such a kernel only where `torch.set_float32_matmul_precision` allow
 
 import importlib
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import torch
+from lightning.fabric.utilities import rank_zero_warn
 
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.demand import LIMITS, OPS, Demand, Obstacle
@@ -118,7 +118,7 @@ _warned: set[str] = set()
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, stacklevel=4)
+        rank_zero_warn(message, stacklevel=7)  # of several processes one will do
 
 
 def _join(found: Sequence[Obstacle]) -> str:
