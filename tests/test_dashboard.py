@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from report_runs import entry, scores, write_run
+from report_runs import TRIED, entry, scores, write_run, write_search
 from wandb_file import read_log
 
 from hybrids import cli
@@ -306,12 +306,11 @@ def test_a_folder_of_runs_names_all_groups_in_it(hybrids, tmp_path):
 
 
 def test_the_folder_of_a_capacity_search_names_the_group_of_its_runs(hybrids, tmp_path):
-    trials = [{"run": str(write_logged(tmp_path / "runs", name, group="capacity-1"))} for name in ("1", "2")]
-    (tmp_path / "search").mkdir()
-    patterns = [{"pattern": "LA", "trials": trials}, {"pattern": "AA", "missing": ["rate 0.1"]}]
-    (tmp_path / "search" / "capacity.json").write_text(json.dumps({"version": 1, "patterns": patterns}))
-    assert hybrids("search")[0] == 0
-    assert groups_of(tmp_path / "search" / "dashboard.json") == [["capacity-1"]]
+    search = write_search(tmp_path / "runs", {"LA": {}}).parent
+    for rate, seed in TRIED:
+        write_logged(tmp_path / "runs", f"mqar-LA-{rate:g}-{seed}", group="capacity-1")
+    assert hybrids(str(search.relative_to(tmp_path)))[0] == 0
+    assert groups_of(search / "dashboard.json") == [["capacity-1"]]
 
 
 def test_the_figures_of_a_report_are_logged_once_in_the_group(hybrids, tmp_path):
@@ -348,7 +347,7 @@ def test_the_figures_of_a_report_are_logged_once_in_the_group(hybrids, tmp_path)
         (["alone"], "2 of 3 runs in alone have no W&B group; hybrids dashboard project=p shows all runs"),
         (["plain"], "plain holds no finished run that was logged to W&B; train with logger=wandb"),
         (["several"], "several has runs of 2 W&B projects: p, q; give project="),
-        (["cut"], "capacity.json is damaged"),
+        (["cut"], "capacity.json cannot be used"),
         (["upload=cut/capacity.json"], "cut/capacity.json is no dashboard, or damaged (Unterminated string"),
         (["upload=old.json"], "old.json is no dashboard, or damaged (version 0, where this hybrids reads 1)"),
         (["upload=half.json"], "half.json is no dashboard, or damaged (it has no 'workspace')"),

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from hybrids import registry
 from hybrids.logs import LogSettings, is_online
 from hybrids.record import RunFolder
 from hybrids.report.collect import collect
+from hybrids.report.searches import trial_folders
 
 if TYPE_CHECKING:
     from hybrids.report.dashboard import Scope
@@ -145,12 +145,7 @@ def _read_logs(folder: Path) -> Iterator[Mapping[str, Any]]:
     if not record.is_file():
         yield from (run.config.get("logger", {}) for run in collect(folder).runs)
         return
-    try:
-        patterns = json.loads(record.read_text())["patterns"]
-        paths = [Path(trial["run"]) for pattern in patterns for trial in pattern.get("trials", [])]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{record} is damaged ({error}); the command that wrote it writes it again") from error
-    yield from (RunFolder.open(path).read_config().get("logger", {}) for path in paths)
+    yield from (RunFolder.open(path).read_config().get("logger", {}) for path in trial_folders(record))
 
 
 def _why_offline() -> str:
