@@ -38,6 +38,8 @@ class Cell:
 
     labels: tuple[str, ...]
     overrides: tuple[str, ...]
+    rates: tuple[float, ...] = ()
+    """Learning rates in place of those of the table."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def behind_conv() -> Table:
 def mixed() -> Table:
     """Mixers that do not leave the plateau at 8 pairs, where 1, 2, 4, 8 and 16 pairs come in one training."""
     behind = [Cell((m, "CL"), ("+mixer@mixers.C=short_conv", f"mixer@mixers.L={m}", "pattern=CL")) for m in SHIFTLESS]
-    cells = [*behind, *(Cell((m, "LL"), (f"mixer@mixers.L={m}", "pattern=LL")) for m in ("mamba", "mamba2"))]
+    own = [Cell((m, "LL"), (f"mixer@mixers.L={m}", "pattern=LL"), (3e-3, 1e-2)) for m in ("mamba", "mamba2")]
+    cells = [*behind, *own]
     slow = ("mixers.L.lower_bound=0.98",)
     cells = [replace(c, overrides=c.overrides + slow) if "hgrn2" in c.labels else c for c in cells]
     segments = ",".join(f"[64,{num},1]" for num in (1, 2, 4, 8, 16))
@@ -153,7 +156,7 @@ TABLES = {"mixers": mixers, "behind_conv": behind_conv, "mixed": mixed, "tasks":
 def trials_of(table: Table, deadline: float) -> Iterator[Trial]:
     """The trials of every cell, until one gets there; none starts after `deadline` (monotonic seconds)."""
     for cell in table.cells:
-        for rate in table.rates:
+        for rate in cell.rates or table.rates:
             target = [] if table.target is None else [f"trainer.target={table.target}"]
             overrides = [*QUIET, *table.common, *cell.overrides, f"optim.lr={rate}", *target]
             run = build_run(compose("train", overrides))

@@ -1,7 +1,7 @@
 """Write docs/mixers.md, every registered mixer with what it carries and how fast it learns: python docs/mixers.py
 
-The learning tables are docs/mixers.csv and docs/mixers_behind_conv.csv (docs/learning.py), the figure is drawn by
-benchmarks/mixer_lengths.py.
+The learning tables are docs/mixers.csv, docs/mixers_behind_conv.csv and docs/mixers_mixed.csv (docs/learning.py), the
+figure is drawn by benchmarks/mixer_lengths.py.
 """
 
 import csv
@@ -35,7 +35,7 @@ CAUSES = {
     "block_sparse_attention": "Finds the right block and then guesses: 1/2 is one of the 2 values in 4 tokens. "
     "It stays there with all blocks selected, too (0.49 after 500 steps); with `block_size=8` at 0.23, and with "
     "`block_size=2` it is at 0.998 after 100 steps (rate 0.01). A shortcut of training, not of the selection.",
-    "mamba": "As `LL` tried at one rate only.",
+    "mamba": "As `LL` the second rate was broken off at step 350.",
     "mamba2": "As `LL` still rising at the end: 0.01 at step 700, 0.21 at 1,000 (rate 0.01).",
     "short_conv": "As `LL` it sees six tokens back: a limit of the family, for the pairs lie further back.",
     "sliding_attention": "Its window, 64, is the whole sequence here: the same numbers as attention.",
@@ -44,17 +44,24 @@ CAUSES = {
 CONV = """
 To answer, a value must be stored under the key that stands before it, so that some layer has to look one token back.
 Attention does it by its positions, and most recurrent mixers have a short convolution or a token shift for it. Those
-below have neither: their authors' layers leave it out, or their models put it elsewhere. If that is what keeps them
-from 0.95 as `LL`, they get there behind one layer of `short_conv` (`CL`), at the same rates. So it is for `based`. It
-is not for `hgrn2`, which stays at chance, nor so far for `mlstm`: why these two do not learn is not known yet.
+below have neither: their authors' layers leave it out, or their models put it elsewhere. So the first thing to try is
+one layer of `short_conv` before them (`CL`), at the same rates: `python docs/learning.py behind_conv`. That is enough
+for `based` and `linear_attention`.
 
-"""
+The second is the plateau. At a fixed number of pairs a model first learns to answer with any value of the context,
+right 1 time in 8, and then has little to learn from until it binds keys to values. With 1, 2, 4, 8 and 16 pairs in one
+training (256 tokens in the vocabulary, at most 1,200 steps at rate 0.003, `python docs/learning.py mixed`) there is
+less to be waited for: the columns "8 mixed" and "16 mixed" are the accuracy on the test examples with 8 and with 16
+pairs. `mamba` and `mamba2`, which have a convolution of their own, stay on the plateau at 0.003 and leave it at 0.01,
+still rising at the end. So what kept `gla`, `mlstm`, `retention`, `mamba` and `mamba2` down was the training, neither a
+mistake in the mixer nor a limit of what it holds.
 
-NOT_YET = """
-To answer, a value must be stored under the key that stands before it, so that some layer has to look one token back.
-Attention does it by its positions, and most recurrent mixers have a short convolution or a token shift for it; `based`,
-`gla`, `hgrn2`, `linear_attention`, `mlstm` and `retention` have neither. That this is what keeps them from 0.95 as `LL`
-is an explanation that was not tested yet: `python docs/learning.py behind_conv` trains them behind a `short_conv`.
+The third is memory. `hgrn2` stays at chance on both counts, because its forget gates start at 1/2: a token later half
+of what was written is gone. Its authors let a lower bound of the gates rise from 0 in the first layer towards 1 in the
+last of many; two layers have no place for that, and `lower_bound` is 0 unless it is set. On the first task, behind the
+convolution at rate 0.003 for 1,000 steps, `mixers.L.lower_bound=0.9` reaches 0.11, the plateau, and
+`mixers.L.lower_bound=0.98` reaches 0.94, so the row below has 0.98 in the last two columns.
+
 """
 
 LENGTHS = """
@@ -74,13 +81,8 @@ def page() -> str:
     names = registry.names("mixer")
     text = HEAD + _table(["mixer", "LL", "LA", ""], [_summary(name, rows) for name in names])
     text += _coverage(rows, names)
-    if behind:
-        mixers = list(dict.fromkeys(row["mixer"] for row in behind))
-        columns = ["mixer", "LL", "CL"]
-        cells = [[f"`{m}`", _cell(_trials(rows, m, "LL")), _cell(_trials(behind, m, "CL"))] for m in mixers]
-        text += CONV + _table(columns, cells)
-    else:
-        text += NOT_YET
+    columns = ["mixer", "LL", "CL", "8 mixed", "16 mixed", "as", "rate"]
+    text += CONV + _table(columns, [_slow(row, rows, behind) for row in _read("mixers_mixed.csv")])
     return text + LENGTHS + "\n## What they are\n\n" + "\n".join(_section(name) for name in names)
 
 
@@ -105,6 +107,13 @@ def _cell(trials: Sequence[dict[str, str]]) -> str:
             return f"{int(row['steps to target']):,} at {row['learning rate']}"
     best = max(trials, key=lambda row: float(row["best accuracy"]))
     return f"({float(best['best accuracy']):.2f} at {best['learning rate']}, of {len(trials)} rates)"
+
+
+def _slow(mixed: dict[str, str], alone: Sequence[dict[str, str]], behind: Sequence[dict[str, str]]) -> list[str]:
+    """A mixer alone, behind a convolution where it has none, and on mixed numbers of pairs."""
+    name, pattern = mixed["mixer"], mixed["pattern"]
+    cells = [_cell(_trials(alone, name, "LL")), _cell(_trials(behind, name, "CL")) if pattern == "CL" else ""]
+    return [f"`{name}`", *cells, mixed["8 pairs"], mixed["16 pairs"], f"`{pattern}`", mixed["learning rate"]]
 
 
 def _summary(name: str, rows: Sequence[dict[str, str]]) -> list[str]:
