@@ -1,0 +1,241 @@
+"""Measure and draw what docs/triangle/README.md shows, from the runs of train.sh.
+
+    python docs/triangle/evidence.py recall         recall.csv, effective.csv, recall.png
+    python docs/triangle/evidence.py interference   interference.csv, interference.png
+    python docs/triangle/evidence.py table          the table of README.md, from the CSV files
+
+The trajectory is drawn by `hybrids report`. Runs that are missing are left out.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from hybrids.config import open_run, store_schemas
+from hybrids.evaluate import load_model
+from hybrids.model import Model
+from hybrids.record import write_file
+from hybrids.registry import load_plugins, name_of
+from hybrids.report.style import UTILISATIONS, marks
+from hybrids.run import Run
+from hybrids.task import Task
+from hybrids.triangle.recall import effective_bits, measure_recall, smallest_sufficient
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/triangle")
+FACTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023)
+"""Up to all keys that there are, far more than were trained."""
+
+Row = dict[str, Any]
+
+
+def recall() -> None:
+    """Every run at the learning rate that its search has chosen: recalled bits at each number of facts."""
+    rows, effective = [], []
+    for run, folder in chosen_runs():
+        model, task = load_model(run, folder, run.task.build()).model.eval(), run.task.build()
+        told = describe(run)
+        curve = [{**told, **recall_at(model, sized(task, facts), run)} for facts in FACTS]
+        best = max(curve, key=lambda row: row["recalled"])
+        rows += curve
+        effective += [{**told, **row} for row in rounded(model, sized(task, best["facts"]), run, best["recalled"])]
+        print(told, best["facts"], f"{best['recalled']:.1f} of {best['offered']:.0f} bits", flush=True)
+        write(HERE / "recall.csv", rows)
+        write(HERE / "effective.csv", effective)
+    draw_recall(rows, effective)
+
+
+def interference() -> None:
+    """The same 8 facts, asked anywhere in ever longer contexts, by the run of each mixer that recalls most."""
+    most = {
+        row["mixer"]: row["run"] for row in sorted(read(HERE / "recall.csv"), key=lambda row: float(row["recalled"]))
+    }
+    rows = []
+    for mixer, name in most.items():
+        run, folder = open_run(RUNS / name)
+        task = run.task.build()
+        model = load_model(run, folder, task).model.eval()
+        for filler, length in product(("random", "blank"), (32, 64, 128, 256, 512, 1024)):
+            other = task.resize(num_pairs=8, length=length).replace(power=1.0, random_fillers=filler == "random")
+            told = {**describe(run), "filler": filler, "length": length}
+            rows.append({**told, **recall_at(model, other, run, num_examples=256)})
+        print(mixer, [f"{1 - row['error']:.3f}" for row in rows[-12:]], flush=True)
+        write(HERE / "interference.csv", rows)
+    draw_interference(rows)
+
+
+def chosen_runs() -> Iterator[tuple[Run, Any]]:
+    """Runs of all seeds at the learning rate that each finished search in runs/triangle has chosen, each once."""
+    found = {}
+    for path in sorted((RUNS / "capacity").glob("*/capacity.json")):
+        for pattern in json.loads(path.read_text())["patterns"]:
+            trials = [] if pattern["missing"] else pattern.get("trials", [])
+            found |= {trial["run"]: None for trial in trials if trial["rate"] == pattern["rate"]}
+    yield from (open_run(Path(run)) for run in found)
+
+
+def describe(run: Run) -> Row:
+    """What tells the runs apart."""
+    mixer = run.letters["L"].mixer
+    assert mixer is not None
+    sizes = {"d_model": run.model.d_model, "steps": run.trainer.max_steps}
+    told = {"mixer": name_of(mixer.cls), **sizes, "rate": run.optim.lr, "seed": run.seed}
+    return {**told, "run": run.id}
+
+
+def sized(task: Task, facts: int) -> Task:
+    """The task with so many facts, in the shortest context that holds them and was trained."""
+    return task.resize(num_pairs=facts, length=max(64, 4 * facts))
+
+
+def recall_at(model: Model, task: Task, run: Run, *, num_examples: int = 0) -> Row:
+    """Recalled bits, read through the state; fewer examples where each asks for many facts."""
+    facts = task.facts or 1
+    num = num_examples or max(32, min(256, 8192 // facts))
+    found = measure_recall(model, task, seed=run.data.seed, num_examples=num, batch_size=max(4, min(64, 2048 // facts)))
+    at = found.recalled
+    bits = {"state_bits": found.state_bits, "offered": found.offered, "recalled": at.bits}
+    return {
+        "facts": facts,
+        "examples": num,
+        **bits,
+        "low": at.low,
+        "high": at.high,
+        "surely": at.surely,
+        "error": at.error,
+    }
+
+
+def rounded(model: Model, task: Task, run: Run, recalled: float) -> Iterator[Row]:
+    """Recalled bits where the state is rounded; `enough` marks the smallest state that keeps 99 %."""
+    facts = task.facts or 1
+    num, batch = max(32, min(256, 8192 // facts)), max(4, min(64, 2048 // facts))
+    curve = effective_bits(model, task, seed=run.data.seed, num_examples=num, batch_size=batch)
+    enough = smallest_sufficient(curve, recalled)
+    for entry in curve:
+        bits = {"bits": entry.bits, "total": entry.total, "recalled": entry.recalled.bits}
+        yield {"facts": facts, **bits, "enough": entry == enough}
+
+
+def draw_recall(rows: Sequence[Row], effective: Sequence[Row]) -> None:
+    """Recalled bits against the bits of the state, nominal and effective, and against the number of facts."""
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    nominal, rounded_, by_facts = figure.subplots(1, 3)
+    look = marks(sorted({row["mixer"] for row in rows}))
+    best = {row["run"]: row for row in sorted(rows, key=lambda row: row["recalled"])}
+    enough = {row["run"]: row for row in effective if row["enough"]}
+    for axes, points, title in (
+        (nominal, [(row["mixer"], row["state_bits"], row) for row in best.values()], "state at float32 (bits)"),
+        (
+            rounded_,
+            [(best[run]["mixer"], row["total"], best[run]) for run, row in enough.items()],
+            "smallest rounded state that keeps 99 % (bits)",
+        ),
+    ):
+        draw_law(axes)
+        for mixer, state, row in points:
+            mark = look[mixer]
+            axes.plot(state, max(row["recalled"], 0.1), mark.marker, color=mark.colour, mfc="none", ms=7)
+        axes.set(xlabel=title, ylabel="most recalled bits", ylim=(0.5, 2e4), xlim=(5e1, 3e6))
+    for run, told in best.items():
+        curve = [row for row in rows if row["run"] == run]
+        mark = look[told["mixer"]]
+        facts, bits = [row["facts"] for row in curve], [max(row["recalled"], 0.1) for row in curve]
+        by_facts.plot(
+            facts, bits, mark.line, color=mark.colour, marker=mark.marker, ms=3, lw=0.5 + told["d_model"] / 40
+        )
+    by_facts.plot([1, 1023], [10, 10230], color="black", lw=1)
+    by_facts.axvspan(1, 16, color="0.93", zorder=0)
+    by_facts.set(xscale="log", yscale="log", xlabel="facts (grey: trained)", ylabel="recalled bits", ylim=(0.5, 2e4))
+    by_facts.text(300, 6000, "offered", ha="right", fontsize=8)
+    for axes in (nominal, rounded_, by_facts):
+        axes.grid(alpha=0.3)
+    for mixer, mark in look.items():
+        by_facts.plot([], [], mark.marker, color=mark.colour, label=mixer)
+    by_facts.legend(fontsize=8, loc="upper left")
+    figure.savefig(HERE / "recall.png", dpi=130)
+
+
+def draw_law(axes: Any) -> None:
+    """r = s, and lines of constant utilisation."""
+    ends = [10.0, 1e7]
+    for share in UTILISATIONS:
+        axes.plot(
+            ends,
+            [share * end for end in ends],
+            color="black" if share == 1 else "0.6",
+            lw=1,
+            ls="-" if share == 1 else ":",
+        )
+        name = "r = s" if share == 1 else f"{100 * share:g} %"
+        axes.text(
+            1.2e4 / share if share > 0.005 else 1.5e6, 1.2e4 if share > 0.005 else 1.5e6 * share, name, fontsize=8
+        )
+    axes.set(xscale="log", yscale="log")
+
+
+def draw_interference(rows: Sequence[Row]) -> None:
+    """Accuracy on 8 facts against the length of the context."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    look = marks(sorted({row["mixer"] for row in rows}))
+    for (mixer, mark), filler in product(look.items(), ("random", "blank")):
+        curve = [row for row in rows if (row["mixer"], row["filler"]) == (mixer, filler)]
+        lengths, right = [row["length"] for row in curve], [1 - row["error"] for row in curve]
+        line, fill, label = ("-", mark.colour, mixer) if filler == "random" else (":", "none", None)
+        axes.plot(lengths, right, line, color=mark.colour, marker=mark.marker, mfc=fill, label=label)
+    axes.axvline(64, color="0.5", lw=1)
+    axes.set(xscale="log", xlabel="context (tokens; trained: 64)", ylabel="accuracy on 8 facts", ylim=(-0.02, 1.02))
+    axes.set_xticks([32, 64, 128, 256, 512, 1024], ["32", "64", "128", "256", "512", "1024"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(HERE / "interference.png", dpi=130)
+
+
+def table() -> None:
+    """Mean over the seeds of each mixer and size, where it recalls most."""
+    rows, effective = read(HERE / "recall.csv"), read(HERE / "effective.csv")
+    best = {row["run"]: row for row in sorted(rows, key=lambda row: float(row["recalled"]))}
+    groups: dict[tuple[str, int, int], list[Row]] = {}
+    for row in rows:
+        if row["facts"] == "1":  # where the states of one model and one size are the same
+            groups.setdefault((row["mixer"], int(row["state_bits"]), int(row["steps"])), []).append(best[row["run"]])
+    print("| mixer | steps | state (bits) | recalled (bits), each seed | share | rounded state (bits) | share |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (mixer, _, steps), runs in sorted(groups.items()):
+        enough = [row for run in runs for row in effective if row["run"] == run["run"] and row["enough"] == "True"]
+        told = ", ".join(f"{float(run['recalled']):.1f} of {run['facts']} x 10" for run in runs)
+        states = ", ".join(dict.fromkeys(f"{int(run['state_bits']):,}" for run in runs))
+        share = fmean(float(run["recalled"]) / float(run["state_bits"]) for run in runs)
+        rounded_to = ", ".join(dict.fromkeys(f"{int(row['total']):,}" for row in enough)) or "none"
+        kept = f"{fmean(float(row['recalled']) / float(row['total']) for row in enough):.2%}" if enough else ""
+        print(f"| `{mixer}` | {steps:,} | {states} | {told} | {share:.2%} | {rounded_to} | {kept} |")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    draft = path.with_suffix(".new")
+    with draft.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    write_file(path, draft.read_text())
+    draft.unlink()
+
+
+if __name__ == "__main__":
+    load_plugins()
+    store_schemas()
+    {"recall": recall, "interference": interference, "table": table}[sys.argv[1]]()
