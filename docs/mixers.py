@@ -35,7 +35,6 @@ CAUSES = {
     "block_sparse_attention": "Finds the right block and then guesses: 1/2 is one of the 2 values in 4 tokens. "
     "It stays there with all blocks selected, too (0.49 after 500 steps); with `block_size=8` at 0.23, and with "
     "`block_size=2` it is at 0.998 after 100 steps (rate 0.01). A shortcut of training, not of the selection.",
-    "mamba": "As `LL` the second rate was broken off at step 350.",
     "mamba2": "As `LL` still rising at the end: 0.01 at step 700, 0.21 at 1,000 (rate 0.01).",
     "short_conv": "As `LL` it sees six tokens back: a limit of the family, for the pairs lie further back.",
     "sliding_attention": "Its window, 64, is the whole sequence here: the same numbers as attention.",
