@@ -18,7 +18,6 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from lightning.fabric.utilities import rank_zero_warn
 
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.demand import LIMITS, OPS, Demand, Obstacle
@@ -117,6 +116,8 @@ _warned: set[str] = set()
 
 def _warn_once(message: str) -> None:
     if message not in _warned:
+        from lightning.fabric.utilities import rank_zero_warn  # a second of imports that ops need for nothing else
+
         _warned.add(message)
         rank_zero_warn(message, stacklevel=7)  # of several processes one will do
 
