@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
+from hybrids import cli
 from hybrids.config import build_run, store_schemas
 from hybrids.logs import FOREIGN_WARNINGS
 from hybrids.run import Run
@@ -124,3 +126,17 @@ def fla_naive():
 def stand_ins(monkeypatch, fla_naive):
     """Modules in place of the kernel packages, and the calls of their functions."""
     return kernel_stand_ins.install(monkeypatch, fla_naive)
+
+
+@pytest.fixture
+def report(monkeypatch, capsys):
+    """Run `hybrids report`; exit code, what it printed, what it complained of. Stills, half of its time, on request."""
+
+    def run(*arguments, stills=False):
+        if not stills:
+            monkeypatch.setattr("hybrids.report.page.stills.save", lambda series, folder: None)
+        monkeypatch.setattr(sys, "argv", ["hybrids", "report", *map(str, arguments)])
+        code = cli.main()
+        return code, *capsys.readouterr()
+
+    return run

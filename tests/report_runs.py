@@ -1,5 +1,6 @@
 """Run folders written by hand, as training would leave them: for tests of the report."""
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -142,3 +143,9 @@ def write_search(runs: Path, patterns: dict[str, dict], *, name: str = "mqar-a-s
         most = Ceiling(64, 256, 2400, 0.2)
         outcomes.append(Outcome(pattern=pattern, size=size, capacity=found, at_most=most, at_capacity=at))
     return write(runs / "capacity" / name, outcomes, {})[0]
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    """What a report on this folder has written as <name>.csv."""
+    with (folder / "report" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))

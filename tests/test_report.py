@@ -1,14 +1,11 @@
 """The report on folders of runs that were written by hand: what it shows, what it lists as missing, its numbers."""
 
-import csv
 import json
 import re
-import sys
 
 import pytest
-from report_runs import entry, scores, write_effective, write_run, write_search, write_trajectories
+from report_runs import entry, scores, table, write_effective, write_run, write_search, write_trajectories
 
-from hybrids import cli
 from hybrids.report import style
 from hybrids.report.collect import collect
 from hybrids.report.compare import Comparison
@@ -18,25 +15,6 @@ FIGURES = (
     *("capacity", "growth", "learning_rates", "placement"),
 )
 PICTURES = ("triangle_pairs", "triangle_ternary", *FIGURES[1:])
-
-
-@pytest.fixture
-def report(monkeypatch, capsys):
-    """Run the command; exit code, what it printed, and what it complained of. Stills, half of its time, on request."""
-
-    def run(*arguments, stills=False):
-        if not stills:
-            monkeypatch.setattr("hybrids.report.page.stills.save", lambda series, folder: None)
-        monkeypatch.setattr(sys, "argv", ["hybrids", "report", *map(str, arguments)])
-        code = cli.main()
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def table(folder, name):
-    with (folder / "report" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def write_cell(sweep, number, folder, error=None, overrides=("pattern=LA",)):

@@ -1,36 +1,14 @@
 """What a report shows of effective bits and of capacity searches, and how it finds them."""
 
-import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from report_runs import TRIED, entry, scores, write_effective, write_run, write_search
+from report_runs import TRIED, entry, scores, table, write_effective, write_run, write_search
 
-from hybrids import cli
 from hybrids.effective import FILE
-
-
-@pytest.fixture
-def report(monkeypatch, capsys):
-    """Run the command without stills: exit code, what it printed, and what it complained of."""
-    pytest.importorskip("plotly")
-    monkeypatch.setattr("hybrids.report.page.stills.save", lambda series, folder: None)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hybrids", "report", *map(str, arguments)])
-        code = cli.main()
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def table(folder, name):
-    with (folder / "report" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def page(folder):
