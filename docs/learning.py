@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -217,11 +218,9 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    draft = path.with_suffix(".new")
-    with draft.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    write_file(path, draft.read_text())
-    draft.unlink()
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_file(path, text.getvalue())
 
 
 if __name__ == "__main__":

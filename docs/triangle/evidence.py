@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -65,7 +66,7 @@ def interference() -> None:
         for filler, length in product(("random", "blank"), (32, 64, 128, 256, 512, 1024)):
             other = task.resize(num_pairs=8, length=length).replace(power=1.0, random_fillers=filler == "random")
             told = {**describe(run), "filler": filler, "length": length}
-            rows.append({**told, **recall_at(model, other, run, num_examples=256)})
+            rows.append({**told, **recall_at(model, other, run)})
         print(mixer, [f"{1 - row['error']:.3f}" for row in rows[-12:]], flush=True)
         write(HERE / "interference.csv", rows)
     draw_interference(rows)
@@ -95,33 +96,29 @@ def sized(task: Task, facts: int) -> Task:
     return task.resize(num_pairs=facts, length=max(64, 4 * facts))
 
 
-def recall_at(model: Model, task: Task, run: Run, *, num_examples: int = 0) -> Row:
-    """Recalled bits, read through the state; fewer examples where each asks for many facts."""
+def amounts(task: Task) -> tuple[int, int]:
+    """Test examples, and how many at once: fewer where each asks for many facts."""
     facts = task.facts or 1
-    num = num_examples or max(32, min(256, 8192 // facts))
-    found = measure_recall(model, task, seed=run.data.seed, num_examples=num, batch_size=max(4, min(64, 2048 // facts)))
+    return max(32, min(256, 8192 // facts)), max(4, min(64, 2048 // facts))
+
+
+def recall_at(model: Model, task: Task, run: Run) -> Row:
+    """Recalled bits, read through the state."""
+    num, batch = amounts(task)
+    found = measure_recall(model, task, seed=run.data.seed, num_examples=num, batch_size=batch)
+    sizes = {"facts": task.facts, "examples": num, "state_bits": found.state_bits, "offered": found.offered}
     at = found.recalled
-    bits = {"state_bits": found.state_bits, "offered": found.offered, "recalled": at.bits}
-    return {
-        "facts": facts,
-        "examples": num,
-        **bits,
-        "low": at.low,
-        "high": at.high,
-        "surely": at.surely,
-        "error": at.error,
-    }
+    return {**sizes, "recalled": at.bits, "low": at.low, "high": at.high, "surely": at.surely, "error": at.error}
 
 
 def rounded(model: Model, task: Task, run: Run, recalled: float) -> Iterator[Row]:
     """Recalled bits where the state is rounded; `enough` marks the smallest state that keeps 99 %."""
-    facts = task.facts or 1
-    num, batch = max(32, min(256, 8192 // facts)), max(4, min(64, 2048 // facts))
+    num, batch = amounts(task)
     curve = effective_bits(model, task, seed=run.data.seed, num_examples=num, batch_size=batch)
     enough = smallest_sufficient(curve, recalled)
     for entry in curve:
         bits = {"bits": entry.bits, "total": entry.total, "recalled": entry.recalled.bits}
-        yield {"facts": facts, **bits, "enough": entry == enough}
+        yield {"facts": task.facts, **bits, "enough": entry == enough}
 
 
 def draw_recall(rows: Sequence[Row], effective: Sequence[Row]) -> None:
@@ -226,13 +223,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    draft = path.with_suffix(".new")
-    with draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    write_file(path, draft.read_text())
-    draft.unlink()
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    write_file(path, text.getvalue())
 
 
 if __name__ == "__main__":
