@@ -1,17 +1,23 @@
-"""Settings that stand for others: `context` for the sizes of the task, `match` for the width of the model.
+"""Settings that stand for others: `context` and `vary_facts` for the task's, `match` for the width of the model.
 
 They are worked out before the run is known: its identity holds the sizes and the width alone, and its config.yaml
 beside them only what the width was matched to, by which a report knows that stacks of several depths may be compared.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from hybrids import registry
 from hybrids.backbone import Backbone
 from hybrids.block import Choice
 from hybrids.pattern import Pattern
 from hybrids.run import Run
+from hybrids.task import Task, VariesFacts
+from hybrids.triangle.capacity import facts_grid
 from hybrids.triangle.match import Size, check_quantity, match_width, size_of
+from hybrids.triangle.recall import check_has_bits
 
 
 def set_context(run: Run, context: int) -> Run:
@@ -21,8 +27,43 @@ def set_context(run: Run, context: int) -> Run:
         settings = task.at_context(context).settings()
     except ValueError as error:
         raise ValueError(f"context={context}: {error}") from error
+    return _change_task(run, "context", f"context={context}", settings)
+
+
+def set_facts(run: Run) -> Run:
+    """The run whose training shows 1 ... as many facts as its task has, log-uniform; ValueError where it cannot.
+
+    At one number of facts K many stacks first learn to answer with any fact, right once in K, and stay there for
+    thousands of steps. Examples with few facts lead off that plateau, and those with many are learned on the way.
+    """
+    cls = check_varies_facts(run)
+    facts = run.task.build().facts
+    if facts is None:
+        raise ValueError("vary_facts=true needs a task with one number of facts; it has several already")
+    return _change_task(run, "vary_facts", "vary_facts=true", cls.vary_facts(facts_grid(facts), run.task.settings))
+
+
+def check_varies_facts(run: Run) -> VariesFacts:
+    """The class of the task of a run; ValueError where its number of facts cannot be varied, or it has no bits."""
+    cls = run.task.cls
+    if isinstance(cls, VariesFacts):
+        return cls
+    task = run.task.build()
+    if task.bits is None:
+        check_has_bits(task)
+    able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
+    raise ValueError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
+
+
+def _change_task(run: Run, setting: str, given: str, settings: Mapping[str, Any]) -> Run:
+    """The run with these settings of its task; ValueError where they would replace something that is off by default."""
+    task: Task = run.task.build()
+    defaults = inspect.signature(run.task.cls).parameters
     changed = {name: value for name, value in settings.items() if value != getattr(task, name)}
-    config = {**run.config, "task": {**run.config["task"], **changed}, "context": None}
+    for name in changed:
+        if defaults[name].default is None and (chosen := getattr(task, name)) is not None:
+            raise ValueError(f"{given} would replace task.{name}={chosen}; give one of them")
+    config = {**run.config, "task": {**run.config["task"], **changed}, setting: None}
     return replace(run, task=Choice(run.task.cls, {**run.task.settings, **changed}), config=config)
 
 

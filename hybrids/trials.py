@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from hybrids import registry
 from hybrids.backbone import Backbone
 from hybrids.logs import read_metrics
 from hybrids.measure import prefill, state_bits
@@ -31,21 +30,6 @@ class Ceiling(NamedTuple):
     """Of one sequence after the last fact and before any query, at the dtype stored."""
     utilisation: float
     """Share of the state that is used where every fact is recalled."""
-
-
-def check_task(run: Run) -> VariesFacts:
-    """The class of the task of a run; ValueError where its number of facts cannot be varied, or it has no bits."""
-    cls = run.task.cls
-    if isinstance(cls, VariesFacts):
-        return cls
-    task = run.task.build()
-    if task.bits is None:
-        check_has_bits(task)
-    able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
-    raise ValueError(
-        f"task={registry.name_of(cls)} cannot vary its number of facts, so no capacity can be read from it; "
-        f"allowed: {', '.join(able)}"
-    )
 
 
 def measure_ceiling(run: Run, facts: int) -> Ceiling:

@@ -189,7 +189,7 @@ def test_more_facts_than_the_state_holds_is_an_error(capacity, memory, monkeypat
     ("arguments", "sentence"),
     [
         (["task=counting"], "task Counting has no bits with these settings"),
-        (["task=copying"], "task=copying cannot vary its number of facts, so no capacity can be read from it; allowed"),
+        (["task=copying"], "task=copying cannot vary its number of facts; allowed: mqar"),
         (["max_facts=5"], "max_facts=5: num_pairs=5 do not fit into length=16: at most 4 do, or use length=20 or more"),
         (["min_utilisation=0.9"], "at most 0.0"),
         (["data.num_test_examples=399"], "data.num_test_examples=399 over 4 numbers of facts: the standard error of"),

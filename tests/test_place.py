@@ -1,6 +1,7 @@
 """A run's place in the triangle: what result.json, the table and the logs hold."""
 
 import json
+import math
 
 import pytest
 
@@ -9,6 +10,14 @@ from hybrids.report.tables import describe_place, print_result
 from hybrids.training import train
 from hybrids.triangle.intervals import LawBroken
 from hybrids.triangle.place import check_places
+
+SMALL = (
+    "logger=csv",
+    "trainer.progress_bar=false",
+    "trainer.max_steps=2",
+    "model.d_model=16",
+    *(f"data.num_{name}_examples=16" for name in ("val", "test", "recall")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +71,18 @@ def test_a_broken_law_is_an_error(trained):
         check_places([place])
 
 
-def test_without_bits_only_state_and_cost_are_placed(make_run):
-    run = make_run("pattern=L", "task.segments=[[16,2,1],[16,1,1]]", "task.vocab_size=64")
+def test_a_mixture_is_placed_by_its_largest_size(make_run):
+    run = make_run("pattern=L", "vary_facts=true", "task.distinct_values=false", "data.num_recall_examples=32")
     places = train(run)["triangle"]
-    assert places[0]["recalled_bits"] is None and places[0]["efficiency"] == 1.0
-    assert list(describe_place(places[0])) == [("triangle at 16", "Efficiency 1.00  Compactness 1.00  (no Recall)")]
+    task = run.task.build()
+    assert task.bits is None
+    values = task.vocab_size // 2
+    assert [place["offered_bits"] for place in places] == [num * math.log2(values) for num in (2, 4, 8)]
+
+
+def test_without_bits_only_state_and_cost_are_placed(make_run):
+    run = make_run("task=counting", "pattern=L", *SMALL, base=())
+    place = train(run)["triangle"][0]
+    assert place["recalled_bits"] is None and place["efficiency"] == 1.0
+    title = f"triangle at {place['context']}"
+    assert list(describe_place(place)) == [(title, "Efficiency 1.00  Compactness 1.00  (no Recall)")]

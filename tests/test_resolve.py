@@ -25,6 +25,15 @@ def test_a_context_works_on_any_task(make_run):
     assert short.id != long.id
 
 
+def test_varied_facts_are_one_to_as_many_as_the_task_has_at_the_context_of_the_run(make_run):
+    run = make_run("context=64", "vary_facts=true", "task.distinct_values=false")
+    segments = [[64, num, 1] for num in (1, 2, 3, 4, 6, 8)]
+    same = make_run("task.length=64", "task.num_pairs=8", f"task.segments={segments}", "task.distinct_values=false")
+    assert (run.id, run.config["vary_facts"]) == (same.id, None)
+    assert run.task.build().segments == segments
+    assert make_run("vary_facts=false").id == make_run().id
+
+
 @pytest.mark.parametrize("quantity", ["params", "state", "flops"])
 def test_a_matched_run_has_as_much_as_the_reference(make_run, quantity):
     """Both sides measured, not asked of `match`; a neighbour width is at most a factor 1.5 away."""
@@ -69,12 +78,23 @@ def test_a_pattern_that_is_the_reference_keeps_its_width(make_run):
             ("match=state", "match_to=LL", "pattern=X"),
             "accept none of the widths 1 ... 64; at the last, pattern=X uses",
         ),
+        (("context=64", "task.segments=[[16,2,1]]"), "context=64 would replace task.segments=[[16, 2, 1]]; give one"),
+        (("vary_facts=true", "task.segments=[[16,2,1]]"), "vary_facts=true would replace task.segments=[[16, 2, 1]]"),
+        (
+            ("vary_facts=true", "task.segments=[[16,2,1],[16,1,1]]"),
+            "needs a task with one number of facts",
+        ),
         (("context=2",), "context=2: length=2 must be even and at least 4"),
     ],
 )
 def test_what_cannot_be_resolved_is_refused(make_run, overrides, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         make_run(*overrides)
+
+
+def test_facts_are_varied_only_where_the_task_can(make_run):
+    with pytest.raises(ValueError, match="task=copying cannot vary its number of facts; allowed: mqar"):
+        make_run("task=copying", "vary_facts=true", base=("logger=csv",))
 
 
 @pytest.mark.parametrize(("depth", "count"), [(4, 0), (4, 1), (4, 2), (6, 3), (3, 3)])

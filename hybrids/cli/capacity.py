@@ -18,13 +18,13 @@ from hybrids.config import build_run
 from hybrids.report import capacity as report
 from hybrids.report.progress import RunsBar
 from hybrids.report.tables import print_rows
+from hybrids.resolve import check_varies_facts
 from hybrids.run import Run
 from hybrids.trials import (
     OutOfTime,
     Trials,
     check_ceiling,
     check_precision,
-    check_task,
     measure_ceiling,
     search,
 )
@@ -37,7 +37,13 @@ EXAMPLES_PER_SIZE = 256
 SMOKE = ("task.vocab_size=512", "task.length=64", "model.d_model=16", "trainer.val_every=50")
 """What --smoke sets, where the user does not: with `Options.smoked`, five runs of a small model."""
 
-SET_HERE = {"optim.lr": "rates", "seed": "seeds", "trainer.max_steps": "steps", "context": "task.length"}
+SET_HERE = {
+    "optim.lr": "rates",
+    "seed": "seeds",
+    "trainer.max_steps": "steps",
+    "context": "task.length",
+    "vary_facts": "max_facts",
+}
 """Settings of a run that this command sets, and what to give instead."""
 
 USAGE = """
@@ -163,7 +169,7 @@ class Plan:
         self.grid = grid
         self.config: Any = OmegaConf.to_container(compose_config(list(overrides)), resolve=True)
         plain = build_run({**self.config, "match": None, "match_to": None})
-        self.task, self.cls = plain.task, check_task(plain)
+        self.task, self.cls = plain.task, check_varies_facts(plain)
         _check_free(overrides, self.cls.vary_facts(grid, self.task.settings))
         self.run = self.describe(grid)
         check_precision(self.run, len(grid))

@@ -19,8 +19,8 @@ def measure_places(
 ) -> list[Place]:
     """The model at `factors` times the length of the task, facts in proportion; recall is None where it cannot be had.
 
-    Recall needs bits and a place between facts and queries, of the task at that context; batches shrink as contexts
-    grow. 0 examples measure state and cost alone.
+    Recall needs bits and a place between facts and queries, of the task at that context, which is of one size where it
+    was trained on a mixture; batches shrink as contexts grow. 0 examples measure state and cost alone.
     """
     contexts = [factor * task.length for factor in factors]
     sizes = {context: _measure(model, context) for context in sorted({*contexts, *(2 * n for n in contexts)})}
@@ -41,7 +41,8 @@ def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: i
     if num_examples == 0:
         return None
     try:
-        other = task if factor == 1 else task.at_context(factor * task.length)
+        is_alone = factor == 1 and task.bits is not None  # a mixture has no bits, its largest size may have
+        other = task if is_alone else task.at_context(factor * task.length)
         if other.vocab_size != task.vocab_size:
             return None
         return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
