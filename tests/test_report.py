@@ -102,6 +102,14 @@ def test_accuracy_has_the_range_over_the_seeds(tmp_path, report):
     assert [float(rows[0][key]) for key in ("accuracy", "low", "high", "seeds")] == pytest.approx([0.8, 0.6, 1.0, 3])
 
 
+def test_rates_are_compared_on_the_seeds_that_all_of_them_have(tmp_path, report):
+    for lr, seed, accuracy in ((0.01, 0, 0.9), (0.03, 0, 0.8), (0.01, 1, 0.4), (0.01, 2, 0.4)):
+        write_run(tmp_path, "LA", lr=lr, seed=seed, val=scores(accuracy), test=scores(accuracy))
+    report(tmp_path)
+    chosen = {row["learning_rate"]: (row["seeds"], row["chosen"]) for row in table(tmp_path, "learning_rates")}
+    assert chosen == {"0.01": ("3", "True"), "0.03": ("1", "False")}
+
+
 def test_the_rate_is_chosen_by_validation_not_by_test(tmp_path, report):
     write_run(tmp_path, "LA", lr=0.003, val=scores(0.6), test=scores(0.9, k8=0.9))
     write_run(tmp_path, "LA", lr=0.01, val=scores(0.7), test=scores(0.5, k8=0.5))

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -33,6 +32,11 @@ HERE = Path(__file__).parent
 RUNS = Path("runs/triangle")
 FACTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023)
 """Up to all keys that there are, far more than were trained."""
+
+TRAINED = (64, 256)
+"""Longest contexts in training of the two sets of runs whose interference is measured."""
+
+LENGTHS = (32, 64, 128, 256, 512, 1024)
 
 Row = dict[str, Any]
 
@@ -54,22 +58,27 @@ def recall() -> None:
 
 
 def interference() -> None:
-    """The same 8 facts, asked anywhere in ever longer contexts, by the run of each mixer that recalls most."""
-    most = {
-        row["mixer"]: row["run"] for row in sorted(read(HERE / "recall.csv"), key=lambda row: float(row["recalled"]))
-    }
+    """The same 8 facts, asked anywhere in ever longer contexts: by runs trained at 64 tokens, and at up to 256."""
     rows = []
-    for mixer, name in most.items():
+    for name, filler, length in product(interfered_runs(), ("random", "blank"), LENGTHS):
         run, folder = open_run(RUNS / name)
         task = run.task.build()
         model = load_model(run, folder, task).model.eval()
-        for filler, length in product(("random", "blank"), (32, 64, 128, 256, 512, 1024)):
-            other = task.resize(num_pairs=8, length=length).replace(power=1.0, random_fillers=filler == "random")
-            told = {**describe(run), "filler": filler, "length": length}
-            rows.append({**told, **recall_at(model, other, run)})
-        print(mixer, [f"{1 - row['error']:.3f}" for row in rows[-12:]], flush=True)
+        other = task.resize(num_pairs=8, length=length).replace(power=1.0, random_fillers=filler == "random")
+        told = {**describe(run), "trained": task.length, "filler": filler, "length": length}
+        rows.append({**told, **recall_at(model, other, run)})
+        print(told["mixer"], task.length, filler, length, f"{1 - rows[-1]['error']:.3f}", flush=True)
         write(HERE / "interference.csv", rows)
     draw_interference(rows)
+
+
+def interfered_runs() -> list[str]:
+    """The run of each mixer that recalls most of those trained at 64 tokens, then those trained at longer contexts."""
+    by_recall = sorted(read(HERE / "recall.csv"), key=lambda row: float(row["recalled"]))
+    most = {row["mixer"]: row["run"] for row in by_recall}
+    finished = [path.parent for path in sorted(RUNS.glob("mqar-CL-*/result.json"))]
+    longer = [folder.name for folder in finished if open_run(folder)[0].task.build().length == max(TRAINED)]
+    return [*most.values(), *longer]
 
 
 def chosen_runs() -> Iterator[tuple[Run, Any]]:
@@ -179,28 +188,32 @@ def draw_law(axes: Any) -> None:
 
 
 def draw_interference(rows: Sequence[Row]) -> None:
-    """Accuracy on 8 facts against the length of the context."""
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    axes = figure.subplots()
+    """Accuracy on 8 facts against the length of the context, one panel for each longest context in training."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
     look = marks(sorted({row["mixer"] for row in rows}))
-    for (mixer, mark), filler in product(look.items(), ("random", "blank")):
-        curve = [row for row in rows if (row["mixer"], row["filler"]) == (mixer, filler)]
-        lengths, right = [row["length"] for row in curve], [1 - row["error"] for row in curve]
-        line, fill, label = ("-", mark.colour, mixer) if filler == "random" else (":", "none", None)
-        axes.plot(lengths, right, line, color=mark.colour, marker=mark.marker, mfc=fill, label=label)
-    axes.axvline(64, color="0.5", lw=1)
-    axes.set(xscale="log", xlabel="context (tokens; trained: 64)", ylabel="accuracy on 8 facts", ylim=(-0.02, 1.02))
-    axes.set_xticks([32, 64, 128, 256, 512, 1024], ["32", "64", "128", "256", "512", "1024"])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    panels = figure.subplots(1, len(TRAINED), sharey=True)
+    for axes, trained in zip(panels, TRAINED, strict=True):
+        of_panel = [row for row in rows if row["trained"] == trained]
+        for (mixer, mark), filler in product(look.items(), ("random", "blank")):
+            curve = [row for row in of_panel if (row["mixer"], row["filler"]) == (mixer, filler)]
+            lengths, right = [row["length"] for row in curve], [1 - row["error"] for row in curve]
+            line, fill, label = ("-", mark.colour, mixer) if filler == "random" else (":", "none", None)
+            axes.plot(lengths, right, line, color=mark.colour, marker=mark.marker, mfc=fill, label=label)
+        axes.axvspan(LENGTHS[0], trained, color="0.93", zorder=0)
+        axes.set(xscale="log", xlabel=f"context (tokens; grey: trained, to {trained})", ylim=(-0.02, 1.02))
+        axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy on 8 facts")
+    panels[0].legend(fontsize=8)
     figure.savefig(HERE / "interference.png", dpi=130)
 
 
 def table() -> None:
-    """Mean over the seeds of each mixer and size, where it recalls most."""
+    """Every mixer, size and number of steps, each seed where it recalls most."""
     rows, effective = read(HERE / "recall.csv"), read(HERE / "effective.csv")
     best = {row["run"]: row for row in sorted(rows, key=lambda row: float(row["recalled"]))}
+    enough = {row["run"]: row for row in effective if row["enough"] == "True"}
     groups: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
         if row["facts"] == "1":  # where the states of one model and one size are the same
@@ -208,13 +221,22 @@ def table() -> None:
     print("| mixer | steps | state (bits) | recalled (bits), each seed | share | rounded state (bits) | share |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (mixer, _, steps), runs in sorted(groups.items()):
-        enough = [row for run in runs for row in effective if row["run"] == run["run"] and row["enough"] == "True"]
-        told = ", ".join(f"{float(run['recalled']):.1f} of {run['facts']} x 10" for run in runs)
+        told = "; ".join(
+            f"{float(run['recalled']):.1f} ({float(run['low']):.1f} to {float(run['high']):.1f}) of {run['facts']} x 10"
+            for run in runs
+        )
         states = ", ".join(dict.fromkeys(f"{int(run['state_bits']):,}" for run in runs))
-        share = fmean(float(run["recalled"]) / float(run["state_bits"]) for run in runs)
-        rounded_to = ", ".join(dict.fromkeys(f"{int(row['total']):,}" for row in enough)) or "none"
-        kept = f"{fmean(float(row['recalled']) / float(row['total']) for row in enough):.2%}" if enough else ""
-        print(f"| `{mixer}` | {steps:,} | {states} | {told} | {share:.2%} | {rounded_to} | {kept} |")
+        share = [float(run["recalled"]) / float(run["state_bits"]) for run in runs]
+        rounded = [enough[run["run"]] for run in runs if run["run"] in enough]
+        rounded_to = ", ".join(dict.fromkeys(f"{int(row['total']):,}" for row in rounded)) or "none"
+        kept = [float(row["recalled"]) / float(row["total"]) for row in rounded]
+        print(f"| `{mixer}` | {steps:,} | {states} | {told} | {span(share)} | {rounded_to} | {span(kept)} |")
+
+
+def span(shares: Sequence[float]) -> str:
+    """From the smallest to the largest, in per cent."""
+    ends = dict.fromkeys(f"{100 * end:.2g}" for end in (min(shares), max(shares))) if shares else {}
+    return f"{' to '.join(ends)} %" if ends else ""
 
 
 def read(path: Path) -> list[dict[str, str]]:

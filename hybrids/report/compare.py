@@ -16,7 +16,7 @@ _BY_LETTER = ("letters", "backend")
 
 @dataclass(frozen=True)
 class Model:
-    """Runs that differ by seed only, at the learning rate that validates best on average."""
+    """Runs that differ by seed only, at the learning rate that validates best on the seeds of all rates."""
 
     pattern: str
     setting: str
@@ -92,13 +92,11 @@ class Comparison:
         return [Model(*key, tuple(group)) for key, group in found.items()]
 
     def models(self) -> list[Model]:
-        """Of the groups that differ by learning rate only, the one with the best mean validation accuracy."""
-        best: dict[str, Model] = {}
+        """Of the groups that differ by learning rate only, the one that validates best on the seeds they share."""
+        rates: dict[str, list[Model]] = {}
         for group in self.groups():
-            known = best.get(group.label)
-            if known is None or _validation(group) > _validation(known):
-                best[group.label] = group
-        return list(best.values())
+            rates.setdefault(group.label, []).append(group)
+        return [_choose_rate(groups) for groups in rates.values()]
 
     def families(self) -> dict[str, list[Model]]:
         """Models that one trajectory joins: equal in all but the pattern, and in depth, unless they were matched.
@@ -139,9 +137,15 @@ def spell_pattern(pattern: Pattern) -> str:
     return str(pattern) if len(pattern) <= 12 else pattern.compact()
 
 
-def _validation(model: Model) -> float:
-    scores = [run.result["val"]["accuracy"] for run in model.runs]
-    return fmean(-1.0 if score is None else score for score in scores)
+def _choose_rate(groups: Sequence[Model]) -> Model:
+    """Rates are often tried on one seed and the best one on others, so only seeds that all have can compare them."""
+    shared = set.intersection(*({run.seed for run in group.runs} for group in groups))
+
+    def validation(group: Model) -> float:
+        scores = [run.result["val"]["accuracy"] for run in group.runs if run.seed in shared or not shared]
+        return fmean(-1.0 if score is None else score for score in scores)
+
+    return max(groups, key=validation)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
