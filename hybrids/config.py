@@ -24,7 +24,7 @@ from hybrids.optim import OptimSettings
 from hybrids.pattern import Pattern, place
 from hybrids.record import RunFolder
 from hybrids.registry import suggest
-from hybrids.resolve import set_context, set_facts, set_width
+from hybrids.resolve import set_batch, set_context, set_facts, set_width
 from hybrids.run import ModelSettings, Run, TrainerSettings
 
 _NULL_GROUP = re.compile(r"\+{0,2}(arch|task|trainer|logger|(mixer|channel)(@[\w.]+)?)=null")
@@ -44,8 +44,9 @@ class SweepSettings:
 class TrainConfig:
     """Schema of a run. Plugin groups hold the schema of the chosen plugin, so they are typed there.
 
-    `context` sets the sizes of the task in proportion, `vary_facts` trains on 1 to as many facts as it has, `match`
-    and `match_to` set the width (hybrids/resolve.py), which leaves in `matched` what the width was made equal to.
+    Some stand for others (hybrids/resolve.py): `context` for the sizes of the task, in proportion, `vary_facts` for 1
+    to as many facts as it has, `batch_tokens` for the examples of a batch, `match` and `match_to` for the width, which
+    leave in `matched` what it was made equal to.
     """
 
     pattern: Any = None
@@ -64,6 +65,7 @@ class TrainConfig:
     rerun: bool = False
     context: int | None = None
     vary_facts: bool | None = None
+    batch_tokens: int | None = None
     match: str | None = None
     match_to: Any = None
     matched: str | None = None
@@ -162,6 +164,8 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         run = set_context(run, values.context)
     if values.vary_facts:
         run = set_facts(run)
+    if values.batch_tokens is not None:
+        run = set_batch(run, values.batch_tokens)
     if values.match is not None or values.match_to is not None:
         run = set_width(run, values.match, None if values.match_to is None else _spell_pattern(values.match_to))
     return run

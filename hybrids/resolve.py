@@ -1,4 +1,5 @@
-"""Settings that stand for others: `context` and `vary_facts` for the task's, `match` for the width of the model.
+"""Settings that stand for others: `context` and `vary_facts` for the task's, `batch_tokens` for the examples of a
+batch, `match` for the width of the model.
 
 They are worked out before the run is known: its identity holds the sizes and the width alone, and its config.yaml
 beside them only what the width was matched to, by which a report knows that stacks of several depths may be compared.
@@ -12,6 +13,7 @@ from typing import Any
 from hybrids import registry
 from hybrids.backbone import Backbone
 from hybrids.block import Choice
+from hybrids.data import DataSettings
 from hybrids.pattern import Pattern
 from hybrids.run import Run
 from hybrids.task import Task, VariesFacts
@@ -41,6 +43,18 @@ def set_facts(run: Run) -> Run:
     if facts is None:
         raise ValueError("vary_facts=true needs a task with one number of facts; it has several already")
     return _change_task(run, "vary_facts", "vary_facts=true", cls.vary_facts(facts_grid(facts), run.task.settings))
+
+
+def set_batch(run: Run, batch_tokens: int) -> Run:
+    """The run with as many examples in a batch as have so many tokens, whatever the context; ValueError for none."""
+    length, given = run.task.build().length, run.data.batch_size
+    if given != DataSettings().batch_size:
+        raise ValueError(f"batch_tokens={batch_tokens} would replace data.batch_size={given}; give one of them")
+    batch_size = batch_tokens // length
+    if batch_size < 1:
+        raise ValueError(f"batch_tokens={batch_tokens} must be at least the {length} tokens of an example")
+    config = {**run.config, "data": {**run.config["data"], "batch_size": batch_size}, "batch_tokens": None}
+    return replace(run, data=replace(run.data, batch_size=batch_size), config=config)
 
 
 def check_varies_facts(run: Run) -> VariesFacts:

@@ -34,6 +34,20 @@ def test_varied_facts_are_one_to_as_many_as_the_task_has_at_the_context_of_the_r
     assert make_run("vary_facts=false").id == make_run().id
 
 
+def test_a_batch_has_as_many_tokens_at_every_context(make_run):
+    base = ("logger=csv", "task.length=16", "task.num_pairs=2")
+    sizes = [make_run("batch_tokens=4096", f"context={n}", base=base).data.batch_size for n in (16, 60, 128)]
+    assert sizes == [256, 68, 32]
+    same = make_run("data.batch_size=256", base=base)
+    assert make_run("batch_tokens=4096", base=base).id == same.id
+    for given, sentence in (
+        ("data.batch_size=32", "batch_tokens=8 would replace data.batch_size=32; give one of them"),
+        ("seed=0", "batch_tokens=8 must be at least the 16 tokens of an example"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            make_run("batch_tokens=8", given, base=base)
+
+
 @pytest.mark.parametrize("quantity", ["params", "state", "flops"])
 def test_a_matched_run_has_as_much_as_the_reference(make_run, quantity):
     """Both sides measured, not asked of `match`; a neighbour width is at most a factor 1.5 away."""
