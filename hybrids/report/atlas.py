@@ -86,7 +86,7 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
         one, place = row.architecture, row.place
         placed = [f"{value:.3f}" for value in row.coordinates]
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
-        layers = next(iter(kinds.values())) if len(kinds) == 1 else one.spell_layers()
+        layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
         spelt = [prop.spelt for prop in (place.efficiency, place.compactness, place.recall)]
         shown.append([one.name, place.label, one.source, layers, *spelt, *placed, row.measured, one.preset or ""])
     return shown
@@ -97,7 +97,7 @@ def describe(row: Row) -> list[tuple[str, str]]:
     one, place = row.architecture, row.place
     efficiency, compactness = row.coordinates
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
-    lines = [("published", f"{one.published}, {one.source}"), ("layers", one.spell_layers())]
+    lines = [("published", f"{one.published}, {one.source}"), ("layers", one.pattern.compact())]
     lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
     lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
     lines += [("reach(n)", one.spell("reach"))]
@@ -131,7 +131,7 @@ def record(row: Row) -> dict[str, Any]:
         "family": one.family,
         "published": one.published,
         "source": one.source,
-        "layers": one.spell_layers(),
+        "layers": one.pattern.compact(),
         "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
         "class": place.label,
         **{f"{name}_verdict": prop.verdict.value for name, prop in properties.items()},

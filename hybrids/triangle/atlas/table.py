@@ -93,11 +93,8 @@ class Architecture:
     """arXiv:<id>, doi:<id> or an address."""
     published: str
     """Year and month, or year."""
-    pattern: Pattern | None
-    """Layers in their order; None where only their numbers are known."""
+    pattern: Pattern
     letters: Mapping[str, tuple[Part, ...]]
-    counts: Mapping[Layer, int]
-    """How often each layer occurs."""
     sizes: Mapping[str, Mapping[str, Any]]
     """By letter, the sizes in which it differs from the parts' own; a formula, in quotes, holds at any scale."""
     preset: str | None
@@ -111,6 +108,11 @@ class Architecture:
             all(part.is_runnable for part in parts) and sum(not part.is_channel for part in parts) <= 1
             for parts in self.letters.values()
         )
+
+    @cached_property
+    def counts(self) -> Mapping[Layer, int]:
+        """How often each layer occurs."""
+        return Counter(self.pattern.layers)
 
     @cached_property
     def state(self) -> sympy.Expr:
@@ -152,11 +154,6 @@ class Architecture:
         if len(terms) == 1:
             return str(next(iter(terms.values()))[1])
         return "; ".join(f"{count} {layer}: {formula}" for layer, (count, formula) in terms.items() if formula != 0)
-
-    def spell_layers(self) -> str:
-        if self.pattern is not None:
-            return self.pattern.compact()
-        return " + ".join(f"{count} {layer}" for layer, count in self.counts.items())
 
     def _sum(self, quantity: str) -> sympy.Expr:
         return sympy.Add(*(count * self.of_layer(quantity, layer) for layer, count in self.counts.items()))
@@ -238,17 +235,14 @@ def _part(name: str, entry: dict[str, Any]) -> Part:
 
 def _architecture(name: str, family: str, entry: dict[str, Any]) -> Architecture:
     letters = {letter: tuple(parts()[part] for part in text.split()) for letter, text in entry["layers"].items()}
-    pattern = None if "counts" in entry else Pattern.parse(entry.get("pattern", next(iter(letters))))
-    given = {Layer((letter,)): count for letter, count in entry.get("counts", {}).items()}
     return Architecture(
         name=name,
         title=entry["title"],
         family=family,
         source=entry["source"],
         published=entry["published"] if "published" in entry else _month(entry["source"]),
-        pattern=pattern,
+        pattern=Pattern.parse(entry.get("pattern", next(iter(letters)))),
         letters=letters,
-        counts=dict(Counter(pattern.layers)) if pattern is not None else given,
         sizes=entry.get("sizes", {}),
         preset=entry.get("preset"),
         missing=entry.get("missing", ""),
