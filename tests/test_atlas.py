@@ -89,6 +89,7 @@ TEXTBOOK = {
     "infini_attention": "EC",
     "titans": "EC",
     "log_linear_attention": "ec",
+    "prefix_scannable": "Ec",
     "hyena": "-",
     "sparse_transformer": "-",
     "nsa": "R",

@@ -10,9 +10,18 @@ from matplotlib.figure import Figure
 
 from hybrids.report.atlas import Row
 
-COLOURS = {"EC": "tab:blue", "ec": "tab:cyan", "R": "tab:red", "eR": "tab:orange", "e": "tab:olive", "-": "0.45"}
+COLOURS = {
+    "EC": "tab:blue",
+    "Ec": "tab:purple",
+    "ec": "tab:cyan",
+    "R": "tab:red",
+    "eR": "tab:orange",
+    "e": "tab:olive",
+    "-": "0.45",
+}
 MEANINGS = {
     "EC": "E and C hold, R fails",
+    "Ec": "E holds, C up to logarithms, R fails",
     "ec": "E and C up to logarithms, R fails",
     "R": "only R holds",
     "eR": "R, and E up to logarithms: C alone is given up",
