@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+import tomllib
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hybrids.triangle.atlas
 from hybrids import cli
 from hybrids.backbone import Backbone
 from hybrids.pattern import Pattern
@@ -29,6 +31,10 @@ from hybrids.triangle.atlas.table import architectures, n, parts, sizes
 from hybrids.triangle.coordinates import Measured, locate
 
 CONF = Path(__file__).parent.parent / "conf" / "arch"
+TABLES = [
+    Path(hybrids.triangle.atlas.__file__).parent / f"{name}.toml" for name in ("attention", "recurrent", "stacks")
+]
+CONFIRMED = ("confirmed", "confirmed_layers")
 ALL = architectures()
 RUNNABLE = [name for name, one in ALL.items() if one.is_runnable]
 PRESETS = {one.preset: one for one in ALL.values() if one.preset}
@@ -52,6 +58,26 @@ def test_every_row_has_a_source_from_before_march_2026(name):
     assert one.published[:4] >= "1990" and one.published < "2026-03"
     if one.source.startswith("arXiv:"):
         assert one.source[6:10] < "2603"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_confirmed_was_read_somewhere(name):
+    one = ALL[name]
+    for read in filter(None, (one.confirmed, one.confirmed_layers)):
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+: \S+|https://\S+", read) and read != one.source
+    assert one.confirmed or not one.confirmed_layers
+
+
+def test_the_page_counts_what_is_confirmed(rows):
+    entries = [tomllib.loads(file.read_text()) for file in TABLES]
+    confirmed = [[row for table in entries for row in table.values() if key in row] for key in CONFIRMED]
+    sources, layers = map(len, confirmed)
+    assert all(row[key] for key, found in zip(CONFIRMED, confirmed, strict=True) for row in found)
+    page = atlas.page(rows, "", "")
+    assert f"the sources of {sources} of {len(ALL)} rows, the layers of {layers}." in page
+    lstm = next(row for row in rows if row.architecture.name == "lstm")
+    unread = replace(lstm, architecture=replace(lstm.architecture, confirmed="", confirmed_layers=""))
+    assert "the sources of 0 of 1 rows, the layers of 0." in atlas.page([unread], "", "")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from hybrids.registry import suggest
 from hybrids.triangle.atlas import FAMILIES
@@ -15,7 +16,7 @@ from hybrids.triangle.atlas.derive import Place, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
 from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
 
-COLUMNS = ("name", "class", "source", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
+COLUMNS = ("name", "class", "source", "confirmed", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
 
 EXPLANATION = (
     "class: what the formulas allow as n grows. E: a step costs a bounded number of operations. C: the state is "
@@ -23,7 +24,8 @@ EXPLANATION = (
     "step, state, reach: what each tends to, in FLOPs and elements, of one layer of a uniform stack or of all layers "
     "of a hybrid; a smaller number before n is a lower slope, not another class. E, C: 1 - log2 of the growth from n "
     "to 2n. measured: elements of real states and operations of real steps over the formulas', for rows that this "
-    "project runs. arch=: the preset, scaled down."
+    "project runs. confirmed: the repository or site where the source was read and, after the slash, the layers. "
+    "arch=: the preset, scaled down."
 )
 
 
@@ -88,8 +90,15 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
         spelt = [prop.spelt for prop in (place.efficiency, place.compactness, place.recall)]
-        shown.append([one.name, place.label, one.source, layers, *spelt, *placed, row.measured, one.preset or ""])
+        confirmed = " / ".join(_short(read) for read in (one.confirmed, one.confirmed_layers) if read)
+        known = [one.name, place.label, one.source, confirmed, layers]
+        shown.append([*known, *spelt, *placed, row.measured, one.preset or ""])
     return shown
+
+
+def _short(confirmed: str) -> str:
+    """The repository's name, or the site of an address."""
+    return urlsplit(confirmed).netloc or confirmed.partition(":")[0].rpartition("/")[2]
 
 
 def describe(row: Row) -> list[tuple[str, str]]:
@@ -97,7 +106,8 @@ def describe(row: Row) -> list[tuple[str, str]]:
     one, place = row.architecture, row.place
     efficiency, compactness = row.coordinates
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
-    lines = [("published", f"{one.published}, {one.source}"), ("layers", one.pattern.compact())]
+    lines = [("published", f"{one.published}, {one.source}"), ("read in", one.confirmed or _UNREAD)]
+    lines += [("layers", one.pattern.compact()), ("layers read in", one.confirmed_layers or _UNREAD)]
     lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
     lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
     lines += [("reach(n)", one.spell("reach"))]
@@ -111,6 +121,8 @@ def describe(row: Row) -> list[tuple[str, str]]:
         lines.append((f"measured at {c.context}", f"{state}, step {c.step_flops:,} = {c.step_ratio:.4f} of f(n)"))
     return [*lines, ("preset", f"arch={one.preset}" if one.preset else "none"), ("missing here", one.missing or "-")]
 
+
+_UNREAD = "nothing but the paper, as remembered"
 
 _UNITS = {"state": "elements carried", "step": "FLOPs of a step", "reach": "elements that a query can reach"}
 
@@ -131,6 +143,8 @@ def record(row: Row) -> dict[str, Any]:
         "family": one.family,
         "published": one.published,
         "source": one.source,
+        "confirmed": one.confirmed,
+        "confirmed_layers": one.confirmed_layers,
         "layers": one.pattern.compact(),
         "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
         "class": place.label,
@@ -177,6 +191,8 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
         f"Written by `{command}`: {len(rows)} architectures, placed by their formulas ({listed}). "
         "The rule is in `hybrids/triangle/atlas/derive.py`, the formulas in the tables beside it.",
         "",
+        _spell_confirmed([row.architecture for row in rows]),
+        "",
         EXPLANATION,
         "",
         f"![Efficiency against Compactness of every architecture]({picture})",
@@ -195,6 +211,14 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
         lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
         head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.place.label}", "", *lines, ""]
     return "\n".join(head).rstrip() + "\n"
+
+
+def _spell_confirmed(found: Sequence[Architecture]) -> str:
+    sources, layers = sum(bool(one.confirmed) for one in found), sum(bool(one.confirmed_layers) for one in found)
+    return (
+        f"Confirmed in public repositories and pages: the sources of {sources} of {len(found)} rows, the layers of "
+        f"{layers}. The rest was written from knowledge of the papers, and so were most constants of the formulas."
+    )
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -93,6 +93,10 @@ class Architecture:
     """arXiv:<id>, doi:<id> or an address."""
     published: str
     """Year and month, or year."""
+    confirmed: str
+    """Where the source was read beside the paper's name: <owner>/<repository>: <path>, or an address; or empty."""
+    confirmed_layers: str
+    """Where the layers were read: the order of a stack, or what one layer carries; or empty."""
     pattern: Pattern
     letters: Mapping[str, tuple[Part, ...]]
     sizes: Mapping[str, Mapping[str, Any]]
@@ -241,6 +245,8 @@ def _architecture(name: str, family: str, entry: dict[str, Any]) -> Architecture
         family=family,
         source=entry["source"],
         published=entry["published"] if "published" in entry else _month(entry["source"]),
+        confirmed=entry.get("confirmed", ""),
+        confirmed_layers=entry.get("confirmed_layers", ""),
         pattern=Pattern.parse(entry.get("pattern", next(iter(letters)))),
         letters=letters,
         sizes=entry.get("sizes", {}),
