@@ -20,16 +20,16 @@ MIXERS = {"L": "gla", "A": "attention"}
 
 
 def write_run(runs: Path, pattern: str, *, name: str = "", lr: float = 0.01, seed: int = 0, **changes) -> Path:
-    """A finished run; `changes` replace keys of its result, None removes one; `mixers`, `matched`: settings."""
+    """A finished run; `changes` replace keys of its result, None removes one; `mixers`, `task` ...: settings."""
     mixers, matched = changes.pop("mixers", MIXERS), changes.pop("matched", None)
     letters = {letter: {"mixer": {"name": mixers[letter]}, "channel": {"name": "swiglu"}} for letter in set(pattern)}
     identity = {
         "pattern": pattern,
         "letters": letters,
-        "task": {"name": "mqar", "num_pairs": 8},
+        "task": {"name": "mqar", "num_pairs": 8} | changes.pop("task", {}),
         "model": {"d_model": changes.pop("d_model", 32)},
         "optim": {} if lr == 0.003 else {"lr": lr},  # what is at its default does not enter
-        "data": {},
+        "data": changes.pop("data", {}),
         "trainer": {},
         "precision": "32-true",
         "backend": dict.fromkeys(letters, "torch"),

@@ -110,6 +110,35 @@ def test_rates_are_compared_on_the_seeds_that_all_of_them_have(tmp_path, report)
     assert chosen == {"0.01": ("3", "True"), "0.03": ("1", "False")}
 
 
+def mixture(length, *facts):
+    return {"length": length, "num_pairs": max(facts), "segments": [[length, num, 1] for num in facts]}
+
+
+def test_a_mixture_and_a_batch_size_that_follow_from_the_context_name_nothing(tmp_path, report, recwarn):
+    for length, facts in ((16, (1, 2, 3, 4)), (64, (1, 2, 3, 4, 6, 8, 12, 16))):
+        sizes = {"task": mixture(length, *facts), "data": {"batch_size": 4096 // length}}
+        for pattern in ("LLLL", "LLLA"):
+            write_run(tmp_path, pattern, name=f"{pattern}{length}", triangle=[entry(length)], **sizes)
+    report(tmp_path)
+    assert {row["label"] for row in table(tmp_path, "triangle")} == {
+        f"{pattern} · length={length} num_pairs={length // 4}" for pattern in ("LLLL", "LLLA") for length in (16, 64)
+    }
+    assert {row["family"] for row in table(tmp_path, "triangle")} == {
+        f"length={n} num_pairs={n // 4}" for n in (16, 64)
+    }
+    tasks = [row["task"] for row in table(tmp_path, "runs")]
+    assert all("segments=[[" in task for task in tasks)
+
+
+def test_mixtures_that_nothing_else_tells_apart_have_names_of_a_bearable_length(tmp_path, report):
+    for name, facts in (("few", range(1, 16)), ("many", [*range(1, 15), 16])):
+        task = mixture(64, *facts) | {"num_pairs": 16}
+        write_run(tmp_path, "LA", name=name, triangle=[entry(64)], task=task)
+    report(tmp_path)
+    labels = {row["label"] for row in table(tmp_path, "triangle")}
+    assert len(labels) == 2 and all(len(label) < 60 and "segments=[[64, 1, 1]," in label for label in labels)
+
+
 def test_the_rate_is_chosen_by_validation_not_by_test(tmp_path, report):
     write_run(tmp_path, "LA", lr=0.003, val=scores(0.6), test=scores(0.9, k8=0.9))
     write_run(tmp_path, "LA", lr=0.01, val=scores(0.7), test=scores(0.5, k8=0.5))

@@ -1,5 +1,6 @@
 """Which runs of a report differ in what: names for them, the learning rate that stands for a model, trajectories."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -44,6 +45,7 @@ class Comparison:
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
         self.varying = [key for key in keys if len(set(map(str, self._values(key)))) > 1]
+        self.naming = self._naming()
         self.runs.sort(key=self._order)
 
     def _order(self, run: ReportedRun) -> tuple[Any, ...]:
@@ -66,17 +68,33 @@ class Comparison:
         flat = self._flat[id(run)]
         return flat[key] if key in flat else _look_up(run.config, _places(key))
 
-    def differing(self, run: ReportedRun, *, task: bool, without: Iterable[str] = ()) -> dict[str, Any]:
-        """The settings that vary in this report, of the task or of all else, that this run has."""
-        keys = [key for key in self.varying if key.startswith("task.") == task and key not in set(without)]
+    def _naming(self) -> list[str]:
+        """Settings that vary and name a model: lists and those of `data` only where the others leave it open.
+
+        A mixture and a batch size mostly follow from the context, and a list makes no name.
+        """
+        values = {key: [str(self.setting(run, key)) for run in self.runs] for key in self.varying}
+        follows = [key for key in self.varying if key.startswith("data.") or any("[" in v for v in values[key])]
+        named = [key for key in self.varying if key not in follows]
+        for key in follows:
+            known = list(zip(*(values[name] for name in named), strict=True)) or [()] * len(self.runs)
+            if len(set(zip(known, values[key], strict=True))) > len(set(known)):
+                named.append(key)
+        return [key for key in self.varying if key in named]
+
+    def differing(
+        self, run: ReportedRun, *, task: bool, without: Iterable[str] = (), named: bool = True
+    ) -> dict[str, Any]:
+        """The settings, of the task or of all else, that name this run; not `named`: all that vary in this report."""
+        chosen = self.naming if named else self.varying
+        keys = [key for key in chosen if key.startswith("task.") == task and key not in set(without)]
         values = {key: self.setting(run, key) for key in keys}
         return {key: value for key, value in values.items() if value is not None}
 
-    def describe(self, run: ReportedRun, *, task: bool, without: Iterable[str] = ()) -> str:
+    def describe(self, run: ReportedRun, *, task: bool, without: Iterable[str] = (), named: bool = True) -> str:
         """Those settings in short, such as `L=gla d_model=32`."""
-        return " ".join(
-            f"{_short(key)}={value}" for key, value in self.differing(run, task=task, without=without).items()
-        )
+        values = self.differing(run, task=task, without=without, named=named)
+        return " ".join(f"{_short(key)}={_brief(value) if named else value}" for key, value in values.items())
 
     def groups(self) -> list[Model]:
         """Runs that differ by seed only, for every learning rate."""
@@ -108,7 +126,7 @@ class Comparison:
         keyed = [(model, self._family_key(model.first)) for model in models]
         for _, key in keyed:
             if not any(key.items() < other.items() for _, other in keyed):
-                name = " ".join(f"{_short(k)}={v}" for k, v in key.items())
+                name = " ".join(f"{_short(k)}={_brief(v)}" for k, v in key.items())
                 families.setdefault(name, [m for m, own in keyed if own.items() <= key.items()])
         return families
 
@@ -169,6 +187,12 @@ def _places(key: str) -> list[str]:
 def _look_up(config: Mapping[str, Any], places: Iterable[str]) -> Any:
     flat = flatten(config)
     return next((flat[place] for place in places if place in flat), "default")
+
+
+def _brief(value: Any) -> str:
+    """A value as part of a name: a long one by its beginning, and a number that is its own."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}... ({hashlib.sha256(text.encode()).hexdigest()[:6]})"
 
 
 def _short(key: str) -> str:

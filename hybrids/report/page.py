@@ -100,11 +100,11 @@ def _all_series(comparison: Comparison, searches: Sequence[Found], facts: str) -
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
     """A run under `RUN_COLUMNS`."""
     result, task = run.result, run.identity["task"]["name"]
-    told = comparison.describe(run, task=True, without=["task.name"])
+    told = comparison.describe(run, task=True, without=["task.name"], named=False)
     return {
         "run": run.name,
         "pattern": spell_pattern(run.pattern),
-        "model": comparison.describe(run, task=False) or _mixers(run.identity["letters"]),
+        "model": comparison.describe(run, task=False, named=False) or _mixers(run.identity["letters"]),
         "task": f"{task} {told}".strip(),
         "learning_rate": run.rate,
         "seed": run.seed,
