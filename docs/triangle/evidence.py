@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -42,9 +43,16 @@ Row = dict[str, Any]
 
 
 def recall() -> None:
-    """Every run at the learning rate that its search has chosen: recalled bits at each number of facts."""
-    rows, effective = [], []
+    """Every run at the learning rate that its search has chosen: recalled bits at each number of facts.
+
+    Runs that the files have already are not measured again.
+    """
+    rows, effective = read(HERE / "recall.csv"), read(HERE / "effective.csv")
+    known = {row["run"] for row in effective}
+    rows = [row for row in rows if row["run"] in known]  # both files, or neither
     for run, folder in chosen_runs():
+        if run.id in known:
+            continue
         model, task = load_model(run, folder, run.task.build()).model.eval(), run.task.build()
         told = describe(run)
         curve = [{**told, **recall_at(model, sized(task, facts), run)} for facts in FACTS]
@@ -74,8 +82,7 @@ def interference() -> None:
 
 def interfered_runs() -> list[str]:
     """The run of each mixer that recalls most of those trained at 64 tokens, then those trained at longer contexts."""
-    by_recall = sorted(read(HERE / "recall.csv"), key=lambda row: float(row["recalled"]))
-    most = {row["mixer"]: row["run"] for row in by_recall}
+    most = {row["mixer"]: row["run"] for row in sorted(read(HERE / "recall.csv"), key=lambda row: row["recalled"])}
     finished = [path.parent for path in sorted(RUNS.glob("mqar-CL-*/result.json"))]
     longer = [folder.name for folder in finished if open_run(folder)[0].task.build().length == max(TRAINED)]
     return [*most.values(), *longer]
@@ -136,22 +143,20 @@ def draw_recall(rows: Sequence[Row], effective: Sequence[Row]) -> None:
     nominal, rounded_, by_facts = figure.subplots(1, 3)
     look = marks(sorted({row["mixer"] for row in rows}))
     best = {row["run"]: row for row in sorted(rows, key=lambda row: row["recalled"])}
-    enough = {row["run"]: row for row in effective if row["enough"]}
-    for axes, points, title in (
-        (nominal, [(row["mixer"], row["state_bits"], row) for row in best.values()], "state at float32 (bits)"),
-        (
-            rounded_,
-            [(best[run]["mixer"], row["total"], best[run]) for run, row in enough.items()],
-            "smallest rounded state that keeps 99 % (bits)",
-        ),
+    nominal_bits = {run: row["state_bits"] for run, row in best.items()}
+    enough = {row["run"]: row["total"] for row in effective if row["enough"]}
+    trained_most = longest(rows)
+    for axes, states, title in (
+        (nominal, nominal_bits, "state at float32 (bits)"),
+        (rounded_, enough, "smallest rounded state that keeps 99 % (bits)"),
     ):
         draw_law(axes)
-        for mixer, state, row in points:
-            mark = look[mixer]
-            axes.plot(state, max(row["recalled"], 0.1), mark.marker, color=mark.colour, mfc="none", ms=7)
+        for run, state in states.items():
+            mark, fill = look[best[run]["mixer"]], {} if run in trained_most else {"mfc": "none"}
+            axes.plot(state, max(best[run]["recalled"], 0.1), mark.marker, color=mark.colour, ms=6, **fill)
         axes.set(xlabel=title, ylabel="most recalled bits", ylim=(0.5, 2e4), xlim=(5e1, 3e6))
-    for run, told in best.items():
-        curve = [row for row in rows if row["run"] == run]
+    for run in trained_most:
+        told, curve = best[run], [row for row in rows if row["run"] == run]
         mark = look[told["mixer"]]
         facts, bits = [row["facts"] for row in curve], [max(row["recalled"], 0.1) for row in curve]
         by_facts.plot(
@@ -167,6 +172,16 @@ def draw_recall(rows: Sequence[Row], effective: Sequence[Row]) -> None:
         by_facts.plot([], [], mark.marker, color=mark.colour, label=mixer)
     by_facts.legend(fontsize=8, loc="upper left")
     figure.savefig(HERE / "recall.png", dpi=130)
+
+
+def longest(rows: Sequence[Row]) -> list[str]:
+    """Of the runs of one mixer and size, those with the most steps."""
+    alone = [row for row in rows if row["facts"] == 1]  # where the states of one model and one size are the same
+    most: dict[tuple[str, int], int] = {}
+    for row in alone:
+        size = row["mixer"], row["state_bits"]
+        most[size] = max(row["steps"], most.get(size, 0))
+    return [row["run"] for row in alone if row["steps"] == most[row["mixer"], row["state_bits"]]]
 
 
 def draw_law(axes: Any) -> None:
@@ -212,24 +227,23 @@ def draw_interference(rows: Sequence[Row]) -> None:
 def table() -> None:
     """Every mixer, size and number of steps, each seed where it recalls most."""
     rows, effective = read(HERE / "recall.csv"), read(HERE / "effective.csv")
-    best = {row["run"]: row for row in sorted(rows, key=lambda row: float(row["recalled"]))}
-    enough = {row["run"]: row for row in effective if row["enough"] == "True"}
+    best = {row["run"]: row for row in sorted(rows, key=lambda row: row["recalled"])}
+    enough = {row["run"]: row for row in effective if row["enough"]}
     groups: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
-        if row["facts"] == "1":  # where the states of one model and one size are the same
-            groups.setdefault((row["mixer"], int(row["state_bits"]), int(row["steps"])), []).append(best[row["run"]])
+        if row["facts"] == 1:  # where the states of one model and one size are the same
+            groups.setdefault((row["mixer"], row["state_bits"], row["steps"]), []).append(best[row["run"]])
     print("| mixer | steps | state (bits) | recalled (bits), each seed | share | rounded state (bits) | share |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (mixer, _, steps), runs in sorted(groups.items()):
         told = "; ".join(
-            f"{float(run['recalled']):.1f} ({float(run['low']):.1f} to {float(run['high']):.1f}) of {run['facts']} x 10"
-            for run in runs
+            f"{run['recalled']:.1f} ({run['low']:.1f} to {run['high']:.1f}) of {run['facts']} x 10" for run in runs
         )
-        states = ", ".join(dict.fromkeys(f"{int(run['state_bits']):,}" for run in runs))
-        share = [float(run["recalled"]) / float(run["state_bits"]) for run in runs]
+        states = ", ".join(dict.fromkeys(f"{run['state_bits']:,}" for run in runs))
+        share = [run["recalled"] / run["state_bits"] for run in runs]
         rounded = [enough[run["run"]] for run in runs if run["run"] in enough]
-        rounded_to = ", ".join(dict.fromkeys(f"{int(row['total']):,}" for row in rounded)) or "none"
-        kept = [float(row["recalled"]) / float(row["total"]) for row in rounded]
+        rounded_to = ", ".join(dict.fromkeys(f"{row['total']:,}" for row in rounded)) or "none"
+        kept = [row["recalled"] / row["total"] for row in rounded]
         print(f"| `{mixer}` | {steps:,} | {states} | {told} | {span(share)} | {rounded_to} | {span(kept)} |")
 
 
@@ -239,9 +253,20 @@ def span(shares: Sequence[float]) -> str:
     return f"{' to '.join(ends)} %" if ends else ""
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> list[Row]:
+    """Rows of a file that `write` has written, numbers as numbers; none where there is no file."""
+    if not path.exists():
+        return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [{key: parse(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def parse(text: str) -> Any:
+    """A whole number, a number, a truth value, or the text."""
+    for kind in (int, float, {"True": True, "False": False}.__getitem__):
+        with suppress(ValueError, KeyError):
+            return kind(text)
+    return text
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

@@ -1,12 +1,17 @@
 #!/bin/bash
-# Train what docs/triangle shows: bash docs/triangle/train.sh recall|trajectory
-# Every training is an ordinary run in runs/triangle, so each command goes on where it was interrupted.
+# Train what docs/triangle shows: bash docs/triangle/train.sh recall|interference|trajectory
+# Every training is an ordinary run, so each command goes on where it was interrupted.
 set -eu
-common="task=mqar trainer.threads=1 trainer.progress_bar=false logger=csv runs_dir=runs/triangle"
+common="task=mqar trainer.threads=1 trainer.progress_bar=false logger=csv data.num_val_examples=512"
+alone="$common runs_dir=runs/triangle +mixer@mixers.C=short_conv pattern=CL task.vocab_size=2048 trainer.val_every=200"
 
 search() { # 1 ... 16 facts of 10 bits in one training
-    hybrids capacity $common +mixer@mixers.C=short_conv pattern=CL task.vocab_size=2048 task.length=64 max_facts=16 \
-        min_utilisation=0 data.num_val_examples=512 trainer.val_every=200 mixer@mixers.L=$1 ${@:2}
+    hybrids capacity $alone task.length=64 max_facts=16 min_utilisation=0 mixer@mixers.L=$1 ${@:2}
+}
+
+longer() { # 1 ... 8 facts in 64 or 256 tokens, asked anywhere
+    python train.py $alone task.length=256 task.num_pairs=8 task.power=1 task.distinct_values=false mixer@mixers.L=$1 ${@:2} \
+        task.segments=[[64,1,1],[64,2,1],[64,4,1],[64,8,1],[256,1,1],[256,2,1],[256,4,1],[256,8,1]]
 }
 
 case $1 in
@@ -18,18 +23,24 @@ recall) # three sizes of state, two seeds, two learning rates; then longer for t
         search linear_attention $heads $budget
         search delta_net $heads mixers.L.conv_size=1 $budget
         search gla $heads mixers.L.expand_k=1 $budget
-        search mamba2 model.d_model=$width mixers.L.conv_size=1 mixers.L.d_state=$d_state $budget
+        search gla $heads mixers.L.expand_k=1 steps=3000 seeds=2 rates=${rates%%+*}
+        search mamba2 model.d_model=$width mixers.L.conv_size=1 mixers.L.d_state=$d_state steps=5000 seeds=2 rates=1e-2
     done
+    search delta_net model.d_model=64 mixers.L.num_heads=1 mixers.L.conv_size=1 steps=3000 seeds=2 rates=1e-2
     search attention model.d_model=64 steps=1000 seeds=2 rates=3e-3,1e-2
     search attention model.d_model=32 steps=1000 seeds=2 rates=3e-3,1e-2
     search attention model.d_model=16 steps=1000 seeds=2 rates=1e-2,3e-2
-    search gla model.d_model=64 mixers.L.num_heads=1 mixers.L.expand_k=1 steps=3000 seeds=2 rates=3e-3
-    search mamba2 model.d_model=64 mixers.L.d_state=32 steps=2000 seeds=1 rates=1e-2
     ;;
-trajectory) # a fact of 8 bits for every 4 tokens
-    python train.py -m $common sweep=trajectory context=16,32,64 optim.lr=1e-2,3e-3 task.vocab_size=512 \
-        task.num_pairs=16 task.distinct_values=false trainer.max_steps=600 trainer.val_every=100 \
-        data.num_val_examples=512
+interference)
+    longer linear_attention mixers.L.num_heads=1 optim.lr=1e-2 trainer.max_steps=1500
+    longer attention optim.lr=1e-2 trainer.max_steps=1500
+    longer delta_net mixers.L.num_heads=1 mixers.L.conv_size=1 optim.lr=3e-3 trainer.max_steps=2500
+    longer gla mixers.L.num_heads=1 mixers.L.expand_k=1 optim.lr=3e-3 trainer.max_steps=2500
     ;;
-*) echo "unknown: $1; allowed: recall, trajectory" >&2 && exit 2 ;;
+trajectory) # a fact of 9 bits for every 4 tokens, 1 ... all of them in one training
+    python train.py -m $common runs_dir=runs/trajectory sweep=trajectory context=64,32,16 vary_facts=true \
+        batch_tokens=4096 task.vocab_size=1024 task.num_pairs=16 task.length=64 task.distinct_values=false \
+        trainer.max_steps=1000 trainer.val_every=100 optim.lr=6e-3,1e-2 seed=0,1
+    ;;
+*) echo "unknown: $1; allowed: recall, interference, trajectory" >&2 && exit 2 ;;
 esac
