@@ -3,23 +3,14 @@
 import pytest
 import torch
 from look_up import CLOSE, END, FAILED, OPEN, PAD, LookUp
+from planting import planting
 
 from hybrids import registry
 from hybrids.checks import Subject, checks_for, decoded, run_check, run_checks
 from hybrids.search import last_query
 from hybrids.task import Split, Task
 
-PLANTS = []
-
-
-def plant(check, match):
-    """The class has one bug, which `check` must name."""
-
-    def add(cls):
-        PLANTS.append(pytest.param(check, cls, match, id=f"{check.__name__}-{cls.__name__}"))
-        return cls
-
-    return add
+PLANTS, plant = planting()
 
 
 class ChangedBatch(LookUp):
