@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread per process, other packages' known warnings, a tiny run."""
 
+import functools
 import importlib.util
 import logging
 import sys
@@ -10,10 +11,11 @@ import hypothesis
 import kernel_stand_ins
 import pytest
 import torch
+from commands import Reply
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from hybrids import cli
+from hybrids import cli, registry, training
 from hybrids.config import build_run, store_schemas
 from hybrids.logs import FOREIGN_WARNINGS
 from hybrids.run import Run
@@ -73,17 +75,57 @@ def tiny() -> tuple[str, ...]:
     return TINY
 
 
-@pytest.fixture
-def make_run(tmp_path: Path):
-    """A tiny run from Hydra overrides, in a folder of the test."""
+@functools.lru_cache(maxsize=1)
+def _store_once(entries: tuple[registry.Entry, ...]) -> None:
+    """Storing the schemas of all plugins takes a quarter of the time in which a run is composed."""
     store_schemas()
 
-    def make(*overrides: str, base: Sequence[str] = TINY) -> Run:
+
+@pytest.fixture(scope="session")
+def make_run_in():
+    """A tiny run from Hydra overrides, in a given folder of runs."""
+
+    def make(runs: Path, *overrides: str, base: Sequence[str] = TINY) -> Run:
+        _store_once(tuple(registry.entries()))
         GlobalHydra.instance().clear()
         with initialize_config_module("hybrids_conf", version_base="1.3"):
-            return build_run(compose("train", [*base, f"runs_dir={tmp_path / 'runs'}", *overrides]))
+            return build_run(compose("train", [*base, f"runs_dir={runs}", *overrides]))
 
     return make
+
+
+@pytest.fixture
+def make_run(make_run_in, tmp_path: Path):
+    """A tiny run from Hydra overrides, in a folder of the test."""
+    return functools.partial(make_run_in, tmp_path / "runs")
+
+
+@pytest.fixture
+def hybrids(monkeypatch, capfd, tmp_path):
+    """Run the console command in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "describe_code", lambda: {"commit": "the same"})  # someone may edit while we test
+
+    def run(*arguments):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["hybrids", *arguments])
+        capfd.readouterr()
+        code = cli.main()
+        assert sys.argv == ["hybrids", *arguments]
+        return Reply(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def train(hybrids, tiny):
+    """Run `hybrids train` on a tiny run, whose settings the arguments replace."""
+
+    def run(*arguments):
+        given = {argument.partition("=")[0] for argument in arguments}
+        return hybrids("train", *(text for text in tiny if text.partition("=")[0] not in given), *arguments)
+
+    return run
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from look_up import LookUp
 
-from hybrids import cli, registry, training
+from hybrids import registry
 from hybrids.config import store_schemas
 from hybrids.decode import measure_decoding
 from hybrids.evaluate import load_model
@@ -39,21 +37,6 @@ def registered(monkeypatch):
 @pytest.fixture
 def base(tiny):
     return [*(override for override in tiny if not override.startswith("task.")), *LOOK_UP]
-
-
-@pytest.fixture
-def hybrids(monkeypatch, capfd, tmp_path):
-    """Run the console command in a folder of the test; what it prints."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "describe_code", lambda: {"commit": "the same"})  # someone may edit while we test
-
-    def run(*arguments):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["hybrids", *arguments])
-        assert cli.main() == 0
-        return capfd.readouterr().out
-
-    return run
 
 
 def test_a_run_decodes_the_first_test_examples_with_its_last_weights(make_run, base):
@@ -101,7 +84,7 @@ def test_a_negative_number_of_decoded_examples_is_refused(make_run):
 
 
 def test_tables_label_teacher_forced_scores_and_show_what_was_decoded(hybrids, base):
-    said = hybrids("train", *base)
+    said = hybrids("train", *base).said()
     (folder,) = Path("runs").glob("look_up-*")
     result = json.loads((folder / "result.json").read_text())
     for label, value in (
@@ -112,7 +95,7 @@ def test_tables_label_teacher_forced_scores_and_show_what_was_decoded(hybrids, b
     ):
         (line,) = (line for line in said.splitlines() if label in line)
         assert f"{value:.4f}" in line
-    said = hybrids("eval", f"run={folder}", "num_examples=24", "sizes.num_hops=[1,2]", "num_decoded_examples=12")
+    said = hybrids("eval", f"run={folder}", "num_examples=24", "sizes.num_hops=[1,2]", "num_decoded_examples=12").said()
     assert "decoded, oracle" in said and "accuracy, teacher-forced" in said
     with (folder / "eval" / "grid.csv").open(newline="") as file:
         rows = {(int(row["num_pairs"]), int(row["num_hops"])): row for row in csv.DictReader(file)}
@@ -121,14 +104,14 @@ def test_tables_label_teacher_forced_scores_and_show_what_was_decoded(hybrids, b
     assert trained == pytest.approx(result["decoded"])
     assert float(rows[2, 1]["accuracy"]) == pytest.approx(result["test"]["accuracy"])
     assert rows[2, 2]["decoded/tokens"] != rows[2, 1]["decoded/tokens"]
-    said = hybrids("eval", f"run={folder}", "num_examples=24", "sizes.num_hops=1", "num_decoded_examples=0")
+    said = hybrids("eval", f"run={folder}", "num_examples=24", "sizes.num_hops=1", "num_decoded_examples=0").said()
     assert "decoded" not in said and "teacher-forced" not in said
 
 
 def test_a_sweep_over_tasks_shows_decoded_accuracy_where_there_is_one(hybrids, base, tiny):
     shared = [override for override in tiny if not override.startswith("task.")]
     few = "data.num_decoded_examples=12"
-    hybrids("train", "-m", "task=look_up,mqar", "pattern=A", *shared, few, "trainer.max_steps=4")
+    hybrids("train", "-m", "task=look_up,mqar", "pattern=A", *shared, few, "trainer.max_steps=4").said()
     (summary,) = Path("runs/sweeps").glob("*/summary.csv")
     with summary.open(newline="") as file:
         rows = {row["cell"]: row for row in csv.DictReader(file)}
