@@ -1,5 +1,6 @@
 """A run from start to result: what it leaves, and that an interrupted one ends like an unbroken one."""
 
+import functools
 import json
 import random
 
@@ -10,6 +11,20 @@ from hybrids.lit import LitModel
 from hybrids.logs import read_metrics
 from hybrids.record import RunFolder
 from hybrids.training import build_model, train
+
+
+@pytest.fixture
+def make_run(make_run):
+    """A tiny run of two layers: what holds for them holds for more."""
+    return functools.partial(make_run, "pattern=LA")
+
+
+@pytest.fixture(scope="module")
+def unbroken(make_run_in, tmp_path_factory):
+    """A run of this kind that nothing has interrupted."""
+    run = make_run_in(tmp_path_factory.mktemp("unbroken"), "pattern=LA")
+    train(run)
+    return run
 
 
 class Killed(Exception):
@@ -53,7 +68,7 @@ def test_a_run_leaves_what_its_documentation_says(make_run):
     assert json.loads(run.folder.result_file.read_text()) == result
     assert result["steps"] == 8 and result["examples"] == 96 and result["stopped"] == "max_steps"
     assert {p.name for p in run.folder.checkpoints()} == {"step=00000004.ckpt", "step=00000008.ckpt"}
-    assert run.folder.read_config()["pattern"] == "LLLA"
+    assert run.folder.read_config()["pattern"] == "LA"
     metrics = read_metrics(run.folder.metrics_file)
     assert list(metrics["train/loss"]) == list(range(8))
     assert metrics["val/accuracy"][7] == pytest.approx(result["val"]["accuracy"])
@@ -86,21 +101,19 @@ def test_a_finished_run_made_by_other_code_is_reported(make_run):
 
 
 @pytest.mark.parametrize("step", [2, 5, 6, 8])
-def test_a_resumed_run_ends_bit_for_bit_like_an_unbroken_one(make_run, kill_at, tmp_path, step):
-    unbroken = make_run(f"runs_dir={tmp_path / 'unbroken'}")
-    expected = train(unbroken)
+def test_a_resumed_run_ends_bit_for_bit_like_an_unbroken_one(make_run, kill_at, unbroken, step):
     run = make_run()
     kill_at(step)
     with pytest.raises(Killed):
         train(run)
     assert run.folder.read_result() is None
-    result = train(run)
+    result, expected = train(run), unbroken.folder.read_result()
     assert_same_end(run, unbroken)
     assert result["val"] == expected["val"] and result["test"] == expected["test"]
 
 
 def test_any_step_will_do_for_an_interruption(make_run, kill_at, tmp_path):
-    settings = ["pattern=LA", "trainer.max_steps=12", "trainer.val_every=3", "data.num_train_examples=50"]
+    settings = ["trainer.max_steps=12", "trainer.val_every=3", "data.num_train_examples=50"]
     unbroken = make_run(*settings, f"runs_dir={tmp_path / 'unbroken'}")
     train(unbroken)
     run = make_run(*settings)
@@ -112,9 +125,7 @@ def test_any_step_will_do_for_an_interruption(make_run, kill_at, tmp_path):
     assert_same_end(run, unbroken)
 
 
-def test_a_run_killed_during_validation_validates_again(make_run, kill_at, tmp_path):
-    unbroken = make_run(f"runs_dir={tmp_path / 'unbroken'}")
-    train(unbroken)
+def test_a_run_killed_during_validation_validates_again(make_run, kill_at, unbroken):
     run = make_run()
     kill_at(4, "validation_step")  # the second validation, after step 8
     with pytest.raises(Killed):
@@ -139,13 +150,10 @@ def test_a_diverged_run_ends_says_so_and_writes_valid_json(make_run):
     assert json.loads(run.folder.result_file.read_text())["val"]["loss"] is None
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(make_run, kill_at, tmp_path):
-    unbroken = make_run("trainer.max_steps=12", f"runs_dir={tmp_path / 'unbroken'}")
-    train(unbroken)
-    run = make_run("trainer.max_steps=12")
-    kill_at(10)
-    with pytest.raises(Killed):
-        train(run)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(make_run, unbroken):
+    run = make_run()
+    train(run)
+    run.folder.result_file.unlink()  # as a kill before the last line would have left it
     newest = run.folder.checkpoints()[0]
     newest.write_bytes(newest.read_bytes()[:-200])
     with pytest.warns(UserWarning, match=r"step=00000008.ckpt is damaged.*continuing from .*step=00000004.ckpt"):
@@ -162,6 +170,7 @@ def test_a_run_without_a_good_checkpoint_is_an_error(make_run, kill_at):
         path.write_bytes(b"PK")
     with pytest.raises(ValueError, match="none is left to continue from, rerun=true starts afresh"):
         train(run)
+    assert train(make_run("rerun=true"))["steps"] == 8
 
 
 def test_one_flipped_bit_is_damage(make_run):
