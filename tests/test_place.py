@@ -21,19 +21,11 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    from hybrids.config import build_run, store_schemas
-
-    store_schemas()
-    GlobalHydra.instance().clear()
-    with initialize_config_module("hybrids_conf", version_base="1.3"):
-        sizes = ["task.vocab_size=32", "task.length=16", "task.num_pairs=2", "model.d_model=16", "trainer.max_steps=4"]
-        counts = [f"data.num_{name}_examples=32" for name in ("val", "test", "recall")]
-        quiet = ["logger=csv", "trainer.progress_bar=false", f"runs_dir={tmp_path_factory.mktemp('runs')}"]
-        run = build_run(compose("train", ["pattern=LA", *sizes, *counts, *quiet]))
+def trained(make_run_in, tmp_path_factory):
+    sizes = ["task.vocab_size=32", "task.length=16", "task.num_pairs=2", "model.d_model=16", "trainer.max_steps=4"]
+    counts = [f"data.num_{name}_examples=32" for name in ("val", "test", "recall")]
+    base = ["pattern=LA", *sizes, *counts, "logger=csv", "trainer.progress_bar=false"]
+    run = make_run_in(tmp_path_factory.mktemp("runs"), base=base)
     return run, train(run)
 
 
