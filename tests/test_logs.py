@@ -44,7 +44,7 @@ def test_an_empty_file_gets_its_header(tmp_path):
 
 
 def test_tensorboard_is_written_beside_the_metrics(make_run):
-    run = make_run("logger=tensorboard")
+    run = make_run("pattern=A", "logger=tensorboard")
     train(run)
     assert list((run.folder.path / "tensorboard").glob("events.out.tfevents.*"))
     assert run.folder.metrics_file.is_file()
@@ -56,7 +56,7 @@ def test_without_a_login_wandb_logs_offline(nobody, make_run):
         warnings.simplefilter("error")
         for message in FOREIGN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        run = make_run("logger=wandb")
+        run = make_run("pattern=A", "logger=wandb")
         train(run)
     logs = list((run.folder.path / "wandb").glob("offline-run-*"))
     assert len(logs) == 1 and logs[0].name.endswith(run.id)
@@ -67,7 +67,7 @@ def test_without_a_login_wandb_logs_offline(nobody, make_run):
 def test_without_network_wandb_falls_back_with_one_warning(nobody, make_run):
     nobody.setenv("WANDB_API_KEY", "0" * 40)
     nobody.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # a port that nobody listens on
-    run = make_run("logger=wandb", "logger.wandb_timeout=1")
+    run = make_run("pattern=A", "logger=wandb", "logger.wandb_timeout=1")
     with pytest.warns(UserWarning, match="W&B cannot be reached .* logging offline") as caught:
         train(run)
     assert len([w for w in caught if "W&B" in str(w.message)]) == 1
@@ -127,6 +127,6 @@ def test_lightning_does_not_talk_about_itself(capfd, make_run):
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     with warnings.catch_warnings():
         silence_foreign_messages()
-    train(make_run())
+    train(make_run("pattern=A"))
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")

@@ -28,6 +28,13 @@ STAND_INS = {
 PROGRAM = f"""
 import importlib.util, sys, types, torch
 path, inputs, outputs = sys.argv[1:]
+
+def answer(given):
+    y, state = interface.selective_scan_ref(**given, delta_softplus=True, return_last_state=True)
+    weights = torch.linspace(-1, 1, y.numel()).view_as(y), torch.linspace(-1, 1, state.numel()).view_as(state)
+    gradients = torch.autograd.grad([y, state], list(given.values()), weights)
+    return {{"y": y.detach(), "state": state.detach(), **dict(zip(given, gradients))}}
+
 for name, functions in {STAND_INS!r}.items():
     module = sys.modules[name] = types.ModuleType(name)
     for function in functions:
@@ -35,19 +42,37 @@ for name, functions in {STAND_INS!r}.items():
 spec = importlib.util.spec_from_file_location("interface", path)
 interface = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(interface)
-given = {{name: t.requires_grad_() for name, t in torch.load(inputs).items()}}
-y, state = interface.selective_scan_ref(**given, delta_softplus=True, return_last_state=True)
-weights = torch.linspace(-1, 1, y.numel()).view_as(y), torch.linspace(-1, 1, state.numel()).view_as(state)
-gradients = torch.autograd.grad([y, state], list(given.values()), weights)
-torch.save({{"y": y.detach(), "state": state.detach(), **dict(zip(given, gradients))}}, outputs)
+questions = torch.load(inputs)
+leaves = [{{name: t.requires_grad_() for name, t in given.items()}} for given in questions.values()]
+torch.save(dict(zip(questions, map(answer, leaves))), outputs)
 """
+
+LENGTHS = (2, 70)
+
+
+def draw(time: int) -> dict[str, torch.Tensor]:
+    """Theirs has time last."""
+    batch, width, states = 2, 6, 5
+    g = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g)
+
+    given = {"u": normal(batch, width, time), "delta": normal(batch, width, time), "A": -normal(width, states).exp()}
+    given |= {"B": normal(batch, states, time), "C": normal(batch, states, time), "D": normal(width)}
+    return given | {"z": normal(batch, width, time), "delta_bias": normal(width) - 2}
 
 
 @pytest.fixture(scope="module")
-def interface() -> Path:
+def reference(tmp_path_factory) -> dict[int, dict[str, torch.Tensor]]:
+    """Their outputs, states and gradients at each length, from one process."""
     package = importlib.util.find_spec("mamba_ssm")
     assert package is not None and package.origin is not None, "make setup installs mamba-ssm"
-    return Path(package.origin).parent / "ops" / "selective_scan_interface.py"
+    interface = Path(package.origin).parent / "ops" / "selective_scan_interface.py"
+    inputs, outputs = (tmp_path_factory.mktemp("reference") / name for name in ("in.pt", "out.pt"))
+    torch.save({time: draw(time) for time in LENGTHS}, inputs)
+    subprocess.run([sys.executable, "-c", PROGRAM, str(interface), str(inputs), str(outputs)], check=True)
+    return torch.load(outputs)
 
 
 @pytest.fixture(params=["torch", "cpp"])
@@ -57,23 +82,10 @@ def backend(request) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("time", [2, 70])
-def test_agrees_with_the_reference_of_mamba_ssm(interface: Path, tmp_path: Path, backend: str, time: int) -> None:
-    """Theirs has time last, adds the bias of the step itself and gates with silu(z)."""
-    batch, width, states = 2, 6, 5
-    g = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=g)
-
-    given = {"u": normal(batch, width, time), "delta": normal(batch, width, time), "A": -normal(width, states).exp()}
-    given |= {"B": normal(batch, states, time), "C": normal(batch, states, time), "D": normal(width)}
-    given |= {"z": normal(batch, width, time), "delta_bias": normal(width) - 2}
-    torch.save(given, tmp_path / "in.pt")
-    command = [sys.executable, "-c", PROGRAM, str(interface), str(tmp_path / "in.pt"), str(tmp_path / "out.pt")]
-    subprocess.run(command, check=True)
-    expected = torch.load(tmp_path / "out.pt")
-
+@pytest.mark.parametrize("time", LENGTHS)
+def test_agrees_with_the_reference_of_mamba_ssm(reference, backend: str, time: int) -> None:
+    """Theirs adds the bias of the step itself and gates with silu(z)."""
+    given, expected = draw(time), reference[time]
     u, delta, A, B, C, D, z, bias = (t.requires_grad_() for t in given.values())
     dt = torch.nn.functional.softplus(delta + bias[:, None])
     y, state = selective_scan(u.mT, dt.mT, A, B.mT, C.mT, D, backend=backend)
