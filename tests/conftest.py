@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import logging
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -142,6 +143,17 @@ def nobody(monkeypatch, tmp_path):
     if wandb.run is not None:
         wandb.finish()
     wandb.teardown()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """No connection is made, and W&B is not asked."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("something was to be sent")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("wandb.Api", refuse)
 
 
 @pytest.fixture(scope="session")
