@@ -81,11 +81,12 @@ def interference() -> None:
 
 
 def interfered_runs() -> list[str]:
-    """The run of each mixer that recalls most of those trained at 64 tokens, then those trained at longer contexts."""
+    """Of each mixer the run that recalls most at 64 tokens, and the one that validates best at longer contexts."""
     most = {row["mixer"]: row["run"] for row in sorted(read(HERE / "recall.csv"), key=lambda row: row["recalled"])}
-    finished = [path.parent for path in sorted(RUNS.glob("mqar-CL-*/result.json"))]
-    longer = [folder.name for folder in finished if open_run(folder)[0].task.build().length == max(TRAINED)]
-    return [*most.values(), *longer]
+    finished = [open_run(path.parent) for path in sorted(RUNS.glob("mqar-CL-*/result.json"))]
+    longer = [(run, folder) for run, folder in finished if run.task.build().length == max(TRAINED)]
+    longer.sort(key=lambda one: json.loads(one[1].result_file.read_text())["val"]["accuracy"])
+    return [*most.values(), *{describe(run)["mixer"]: run.id for run, _ in longer}.values()]
 
 
 def chosen_runs() -> Iterator[tuple[Run, Any]]:

@@ -34,13 +34,17 @@ recall) # three sizes of state, two seeds, two learning rates; then longer for t
 interference)
     longer linear_attention mixers.L.num_heads=1 optim.lr=1e-2 trainer.max_steps=1500
     longer attention optim.lr=1e-2 trainer.max_steps=1500
+    longer delta_net mixers.L.num_heads=1 mixers.L.conv_size=1 optim.lr=1e-2 trainer.max_steps=1500
     longer delta_net mixers.L.num_heads=1 mixers.L.conv_size=1 optim.lr=3e-3 trainer.max_steps=2500
-    longer gla mixers.L.num_heads=1 mixers.L.expand_k=1 optim.lr=3e-3 trainer.max_steps=2500
     ;;
-trajectory) # a fact of 9 bits for every 4 tokens, 1 ... all of them in one training
-    python train.py -m $common runs_dir=runs/trajectory sweep=trajectory context=64,32,16 vary_facts=true \
-        batch_tokens=4096 task.vocab_size=1024 task.num_pairs=16 task.length=64 task.distinct_values=false \
-        trainer.max_steps=1000 trainer.val_every=100 optim.lr=6e-3,1e-2 seed=0,1
+trajectory) # a fact of 9 bits for every 4 tokens, 1 ... all of them in one training; the second rate where it was needed
+    sweep() {
+        python train.py -m $common runs_dir=runs/trajectory sweep=trajectory context=64,32,16 vary_facts=true \
+            batch_tokens=4096 task.vocab_size=1024 task.num_pairs=16 task.length=64 task.distinct_values=false \
+            mixers.A.rope_theta=100 trainer.max_steps=2000 trainer.val_every=100 $@
+    }
+    sweep optim.lr=6e-3
+    sweep optim.lr=1e-2 pattern=AAAA
     ;;
 *) echo "unknown: $1; allowed: recall, interference, trajectory" >&2 && exit 2 ;;
 esac
