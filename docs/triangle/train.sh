@@ -45,6 +45,7 @@ trajectory) # a fact of 9 bits for every 4 tokens, 1 ... all of them in one trai
     }
     sweep optim.lr=6e-3
     sweep optim.lr=1e-2 pattern=AAAA
+    sweep optim.lr=3e-3,2e-2 pattern=AAAA context=32
     ;;
 *) echo "unknown: $1; allowed: recall, interference, trajectory" >&2 && exit 2 ;;
 esac
