@@ -70,12 +70,13 @@ def check_varies_facts(run: Run) -> VariesFacts:
 
 
 def _change_task(run: Run, setting: str, given: str, settings: Mapping[str, Any]) -> Run:
-    """The run with these settings of its task; ValueError where they would replace something that is off by default."""
+    """The run with these settings of its task; ValueError where they would replace a list that the user has given."""
     task: Task = run.task.build()
     defaults = inspect.signature(run.task.cls).parameters
     changed = {name: value for name, value in settings.items() if value != getattr(task, name)}
     for name in changed:
-        if defaults[name].default is None and (chosen := getattr(task, name)) is not None:
+        chosen = getattr(task, name)
+        if isinstance(chosen, list) and chosen != defaults[name].default:
             raise ValueError(f"{given} would replace task.{name}={chosen}; give one of them")
     config = {**run.config, "task": {**run.config["task"], **changed}, setting: None}
     return replace(run, task=Choice(run.task.cls, {**run.task.settings, **changed}), config=config)

@@ -25,6 +25,12 @@ def test_a_context_works_on_any_task(make_run):
     assert short.id != long.id
 
 
+def test_a_context_keeps_what_a_task_gives_in_proportion(make_run):
+    sizes = ("task=ngram_retrieval", "task.max_length=40", "task.min_length=10", "logger=csv")
+    task = make_run("context=88", base=sizes).task.build()
+    assert (task.max_length, task.min_length) == (80, 20)
+
+
 def test_varied_facts_are_one_to_as_many_as_the_task_has_at_the_context_of_the_run(make_run):
     run = make_run("context=64", "vary_facts=true", "task.distinct_values=false")
     segments = [[64, num, 1] for num in (1, 2, 3, 4, 6, 8)]
