@@ -26,7 +26,6 @@ recall) # three sizes of state, two seeds, two learning rates; then longer for t
         search gla $heads mixers.L.expand_k=1 steps=3000 seeds=2 rates=${rates%%+*}
         search mamba2 model.d_model=$width mixers.L.conv_size=1 mixers.L.d_state=$d_state steps=5000 seeds=2 rates=1e-2
     done
-    search delta_net model.d_model=64 mixers.L.num_heads=1 mixers.L.conv_size=1 steps=3000 seeds=2 rates=1e-2
     search attention model.d_model=64 steps=1000 seeds=2 rates=3e-3,1e-2
     search attention model.d_model=32 steps=1000 seeds=2 rates=3e-3,1e-2
     search attention model.d_model=16 steps=1000 seeds=2 rates=1e-2,3e-2
