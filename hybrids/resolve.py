@@ -19,7 +19,6 @@ from hybrids.run import Run
 from hybrids.task import Task, VariesFacts
 from hybrids.triangle.capacity import facts_grid
 from hybrids.triangle.match import Size, check_quantity, match_width, size_of
-from hybrids.triangle.recall import check_has_bits
 
 
 def set_context(run: Run, context: int) -> Run:
@@ -38,7 +37,10 @@ def set_facts(run: Run) -> Run:
     At one number of facts K many stacks first learn to answer with any fact, right once in K, and stay there for
     thousands of steps. Examples with few facts lead off that plateau, and those with many are learned on the way.
     """
-    cls = check_varies_facts(run)
+    try:
+        cls = check_varies_facts(run)
+    except ValueError as error:
+        raise ValueError(f"vary_facts=true: {error}") from error
     facts = run.task.build().facts
     if facts is None:
         raise ValueError("vary_facts=true needs a task with one number of facts; it has several already")
@@ -58,13 +60,10 @@ def set_batch(run: Run, batch_tokens: int) -> Run:
 
 
 def check_varies_facts(run: Run) -> VariesFacts:
-    """The class of the task of a run; ValueError where its number of facts cannot be varied, or it has no bits."""
+    """The class of the task of a run; ValueError where its number of facts cannot be varied."""
     cls = run.task.cls
     if isinstance(cls, VariesFacts):
         return cls
-    task = run.task.build()
-    if task.bits is None:
-        check_has_bits(task)
     able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
     raise ValueError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
 

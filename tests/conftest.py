@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import logging
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -127,6 +128,19 @@ def train(hybrids, tiny):
         return hybrids("train", *(text for text in tiny if text.partition("=")[0] not in given), *arguments)
 
     return run
+
+
+@pytest.fixture
+def processes(monkeypatch) -> list[list[str]]:
+    """Commands of the processes that would have been started, each of which ends with exit code 3."""
+    started = []
+
+    def start(command, check):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    return started
 
 
 @pytest.fixture

@@ -112,9 +112,11 @@ def test_what_cannot_be_resolved_is_refused(make_run, overrides, sentence):
         make_run(*overrides)
 
 
-def test_facts_are_varied_only_where_the_task_can(make_run):
-    with pytest.raises(ValueError, match="task=copying cannot vary its number of facts; allowed: mqar"):
-        make_run("task=copying", "vary_facts=true", base=("logger=csv",))
+@pytest.mark.parametrize("task", ["copying", "counting"])  # with bits and without
+def test_facts_are_varied_only_where_the_task_can(make_run, task):
+    sentence = f"vary_facts=true: task={task} cannot vary its number of facts; allowed: mqar"
+    with pytest.raises(ValueError, match=sentence):
+        make_run(f"task={task}", "vary_facts=true", base=("logger=csv",))
 
 
 @pytest.mark.parametrize(("depth", "count"), [(4, 0), (4, 1), (4, 2), (6, 3), (3, 3)])

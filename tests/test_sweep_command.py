@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,16 +66,9 @@ def test_a_failed_cell_leaves_no_wandb_log_open_for_the_next(train, monkeypatch)
     assert finished == [1]
 
 
-def test_a_cell_on_several_devices_is_a_process_of_its_own(train, monkeypatch):
-    started = []
-
-    def start(command, check):
-        started.append(command)
-        return subprocess.CompletedProcess(command, 3)
-
-    monkeypatch.setattr(subprocess, "run", start)
+def test_a_cell_on_several_devices_is_a_process_of_its_own(train, processes):
     reply = train("-m", "pattern=L,A", "trainer=ddp_cpu")
-    assert [command[:4] for command in started] == [[sys.executable, "-m", "hybrids.cli", "train"]] * 2
-    assert "pattern=A" in started[1] and "trainer=ddp_cpu" in started[1]
+    assert [command[:4] for command in processes] == [[sys.executable, "-m", "hybrids.cli", "train"]] * 2
+    assert "pattern=A" in processes[1] and "trainer=ddp_cpu" in processes[1]
     assert reply.code == 1
     assert all("exit code 3" in row["run"] for row in read_summary())

@@ -1,7 +1,6 @@
 """sweep=trajectory and sweep=placement: which cells they have, in which W&B group, and what is refused."""
 
 import csv
-import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -111,15 +110,8 @@ def test_sweeps_that_cannot_be_are_one_sentence(cells, arguments, sentence):
     assert err.startswith(f"error: {sentence}")
 
 
-def test_a_cell_in_a_process_of_its_own_is_no_sweep_again(cells, monkeypatch):
-    started = []
-
-    def start(command, check):
-        started.append(command)
-        return subprocess.CompletedProcess(command, 3)
-
-    monkeypatch.setattr(subprocess, "run", start)
+def test_a_cell_in_a_process_of_its_own_is_no_sweep_again(cells, processes):
     cells("sweep=trajectory", "pattern=L,A", "context=16", "trainer=ddp_cpu")
-    assert len(started) == 2
-    assert not [text for command in started for text in command if text.startswith("sweep=")]
-    assert all("logger.job_type=trajectory" in command for command in started)
+    assert len(processes) == 2
+    assert not [text for command in processes for text in command if text.startswith("sweep=")]
+    assert all("logger.job_type=trajectory" in command for command in processes)

@@ -20,6 +20,7 @@ from hybrids.report.progress import RunsBar
 from hybrids.report.tables import print_rows
 from hybrids.resolve import check_varies_facts
 from hybrids.run import Run
+from hybrids.task import VariesFacts
 from hybrids.trials import (
     OutOfTime,
     Trials,
@@ -30,6 +31,7 @@ from hybrids.trials import (
 )
 from hybrids.triangle.capacity import bisect, facts_grid
 from hybrids.triangle.match import size_of
+from hybrids.triangle.recall import check_has_bits
 
 EXAMPLES_PER_SIZE = 256
 """Test examples of each number of facts, where data.num_test_examples is not given."""
@@ -169,6 +171,8 @@ class Plan:
         self.grid = grid
         self.config: Any = OmegaConf.to_container(compose_config(list(overrides)), resolve=True)
         plain = build_run({**self.config, "match": None, "match_to": None})
+        if not isinstance(plain.task.cls, VariesFacts):
+            check_has_bits(plain.task.build())  # the stronger reason, where there is one
         self.task, self.cls = plain.task, check_varies_facts(plain)
         _check_free(overrides, self.cls.vary_facts(grid, self.task.settings))
         self.run = self.describe(grid)

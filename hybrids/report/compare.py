@@ -73,12 +73,15 @@ class Comparison:
 
         A mixture and a batch size mostly follow from the context, and a list makes no name.
         """
-        values = {key: [str(self.setting(run, key)) for run in self.runs] for key in self.varying}
-        follows = [key for key in self.varying if key.startswith("data.") or any("[" in v for v in values[key])]
-        named = [key for key in self.varying if key not in follows]
-        for key in follows:
-            known = list(zip(*(values[name] for name in named), strict=True)) or [()] * len(self.runs)
-            if len(set(zip(known, values[key], strict=True))) > len(set(known)):
+        rows = [{key: self.setting(run, key) for key in self.varying} for run in self.runs]
+
+        def count(keys: Iterable[str]) -> int:
+            return len({tuple(str(row[key]) for key in keys) for row in rows})
+
+        lists = {key for row in rows for key, value in row.items() if isinstance(value, list)}
+        named = [key for key in self.varying if key not in lists and not key.startswith("data.")]
+        for key in self.varying:
+            if key not in named and count([*named, key]) > count(named):
                 named.append(key)
         return [key for key in self.varying if key in named]
 
