@@ -20,14 +20,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hybrids.backbone import Backbone
-from hybrids.block import Choice, Letter
-from hybrids.generate import generate
-from hybrids.host import keep_freed_memory, set_threads
-from hybrids.measure import count_flops, prefill
-from hybrids.model import Model
+from hybrids.model.backbone import Backbone
+from hybrids.model.block import Choice, Letter
+from hybrids.model.generate import generate
+from hybrids.model.measure import count_flops, prefill
+from hybrids.model.model import Model
 from hybrids.pattern import Pattern
 from hybrids.registry import get
+from hybrids.training.process import keep_freed_memory, set_threads
 
 VOCAB, PROMPT, NEW = 1024, 512, 32
 ROUNDS = 60

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
-from hybrids.host import keep_freed_memory, set_threads
-from hybrids.measure import held_bytes
+from hybrids.model.measure import held_bytes
 from hybrids.ops.delta_rule import delta_rule
+from hybrids.training.process import keep_freed_memory, set_threads
 
 BATCH, HEADS, WIDTH = 8, 2, 64
 ROUND_TOKENS = 40_000

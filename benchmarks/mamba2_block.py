@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers.models.mamba2.configuration_mamba2 import Mamba2Config
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
-from hybrids.host import keep_freed_memory, set_threads
 from hybrids.registry import get
+from hybrids.training.process import keep_freed_memory, set_threads
 
 BATCH, D_MODEL = 8, 128
 TARGET_RATIO = 1.3

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers.models.mamba.configuration_mamba import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from hybrids.host import keep_freed_memory, set_threads
+from hybrids.training.process import keep_freed_memory, set_threads
 from hybrids_plugins.mixers.mamba import Mamba
 
 BATCH, TIME, WIDTH, STATES = 8, 256, 128, 16

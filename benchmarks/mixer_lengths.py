@@ -31,9 +31,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity, profile
 
-from hybrids.host import keep_freed_memory, set_threads
-from hybrids.measure import held_bytes
+from hybrids.model.measure import held_bytes
 from hybrids.registry import get, names
+from hybrids.training.process import keep_freed_memory, set_threads
 
 D_MODEL, TOKENS = 128, 8192
 LONGEST = {"block_sparse_attention": 2048}

@@ -25,8 +25,8 @@ from types import ModuleType
 
 import torch
 
-from hybrids.host import keep_freed_memory, set_threads
 from hybrids.task import Split
+from hybrids.training.process import keep_freed_memory, set_threads
 from hybrids_plugins.tasks.mqar import MultiQueryAssociativeRecall
 
 VOCAB_SIZE = 8192

@@ -31,13 +31,13 @@ import torch
 from torch import nn
 
 from hybrids import registry
-from hybrids.block import Choice, Letter
-from hybrids.host import keep_freed_memory, set_threads
-from hybrids.model import Model
-from hybrids.optim import OptimSettings, build_optimizer
+from hybrids.model.block import Choice, Letter
+from hybrids.model.model import Model
 from hybrids.pattern import Pattern
-from hybrids.report.examples import modes_of
+from hybrids.report.terminal.examples import modes_of
 from hybrids.task import Batch, Split, Task
+from hybrids.training.optim import OptimSettings, build_optimizer
+from hybrids.training.process import keep_freed_memory, set_threads
 
 PATTERN, D_MODEL, BATCH_SIZE, REPEATS = "LA", 64, 64, 4
 TARGET, SEARCH_TARGET = 0.05, 0.25

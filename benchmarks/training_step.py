@@ -34,13 +34,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hybrids.block import Choice, Letter
-from hybrids.host import keep_freed_memory, set_threads
-from hybrids.model import Model
-from hybrids.optim import OptimSettings, build_optimizer
+from hybrids.model.block import Choice, Letter
+from hybrids.model.model import Model
 from hybrids.pattern import Pattern
 from hybrids.registry import get
 from hybrids.task import Batch, Split, Task
+from hybrids.training.optim import OptimSettings, build_optimizer
+from hybrids.training.process import keep_freed_memory, set_threads
 
 SIZES = ((64, 4), (256, 64))
 VOCAB_SIZE, D_MODEL, NUM_LAYERS, BATCH_SIZE = 8192, 64, 2, 64

@@ -22,11 +22,12 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
 
-from hybrids.config import build_run, store_schemas
-from hybrids.logs import read_metrics
-from hybrids.record import write_file
+from hybrids.config.build import build_run
+from hybrids.config.schema import store_schemas
 from hybrids.registry import load_plugins, names
-from hybrids.training import train
+from hybrids.training.logs import read_metrics
+from hybrids.training.record import write_file
+from hybrids.training.train import train
 
 QUIET = ("logger=csv", "trainer.progress_bar=false", "trainer.threads=1", "runs_dir=runs/learning")
 COUNTS = ("learning rate", "steps to target", "best accuracy", "steps trained")

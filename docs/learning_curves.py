@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hybrids.logs import read_metrics
-from hybrids.record import RunFolder
+from hybrids.training.logs import read_metrics
+from hybrids.training.record import RunFolder
 
 
 def main(folders: list[str], out: str) -> None:

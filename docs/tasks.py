@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hybrids import registry
-from hybrids.report.examples import fact_rows, modes_of, print_examples, read_examples, spell_settings
+from hybrids.report.terminal.examples import fact_rows, modes_of, print_examples, read_examples, spell_settings
 from hybrids.task import Split, Task
 
 DOCS = Path(__file__).parent

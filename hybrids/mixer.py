@@ -88,7 +88,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
         """FLOPs of one decode step of one sequence whose state has seen `context` tokens.
 
         A multiply-add is 2; a pointwise operation is 1 per element of its output; a reduction is 1 per
-        element of its input. Within 10 % of `hybrids.measure.count_flops` on `backend=torch`.
+        element of its input. Within 10 % of `hybrids.model.measure.count_flops` on `backend=torch`.
         """
 
 

@@ -17,10 +17,12 @@ from commands import Reply
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from hybrids import cli, registry, training
-from hybrids.config import build_run, store_schemas
-from hybrids.logs import FOREIGN_WARNINGS
-from hybrids.run import Run
+from hybrids import cli, registry
+from hybrids.config.build import build_run
+from hybrids.config.schema import store_schemas
+from hybrids.training import train as training
+from hybrids.training.logs import FOREIGN_WARNINGS
+from hybrids.training.run import Run
 
 TINY = (
     "task.vocab_size=64",
@@ -202,7 +204,7 @@ def report(monkeypatch, capsys):
 
     def run(*arguments, stills=False):
         if not stills:
-            monkeypatch.setattr("hybrids.report.page.stills.save", lambda series, folder: None)
+            monkeypatch.setattr("hybrids.report.page.page.stills.save", lambda series, folder: None)
         monkeypatch.setattr(sys, "argv", ["hybrids", "report", *map(str, arguments)])
         code = cli.main()
         return code, *capsys.readouterr()

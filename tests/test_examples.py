@@ -8,8 +8,8 @@ import pytest
 
 from hybrids import registry
 from hybrids.checks import run_checks
-from hybrids.config import store_schemas
-from hybrids.training import train
+from hybrids.config.schema import store_schemas
+from hybrids.training.train import train
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "tests" / "examples").glob("*.py"))

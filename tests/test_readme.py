@@ -9,8 +9,10 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from hybrids import cli
-from hybrids.config import build_run, spell_overrides, store_schemas
-from hybrids.training import build_model
+from hybrids.config.build import build_run
+from hybrids.config.compose import spell_overrides
+from hybrids.config.schema import store_schemas
+from hybrids.training.train import build_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

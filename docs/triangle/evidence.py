@@ -19,14 +19,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from hybrids.config import open_run, store_schemas
-from hybrids.evaluate import load_model
-from hybrids.model import Model
-from hybrids.record import write_file
+from hybrids.config.build import open_run
+from hybrids.config.schema import store_schemas
+from hybrids.model.model import Model
 from hybrids.registry import load_plugins, name_of
-from hybrids.report.style import UTILISATIONS, marks
-from hybrids.run import Run
+from hybrids.report.page.style import UTILISATIONS, marks
 from hybrids.task import Task
+from hybrids.training.evaluate import load_model
+from hybrids.training.record import write_file
+from hybrids.training.run import Run
 from hybrids.triangle.recall import effective_bits, measure_recall, smallest_sufficient
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ from hybrids.checks import modules
 from hybrids.checks.mixers import assert_flops_agree
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject, assert_same
-from hybrids.measure import count_flops
+from hybrids.model.measure import count_flops
 
 
 def tokens_are_independent(subject: Subject) -> None:

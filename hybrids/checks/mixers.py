@@ -10,7 +10,7 @@ from torch import Tensor
 from hybrids.checks import modules
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject, assert_same
-from hybrids.measure import measure_step, prefill, state_elements
+from hybrids.model.measure import measure_step, prefill, state_elements
 
 LENGTH = 139
 """Odd and prime: a multiple of no chunk, and more than two chunks of the usual 64."""

@@ -12,7 +12,7 @@ from hybrids.cli.reports import show_report
 from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
 from hybrids.cli.stacks import run_state, run_triangle
-from hybrids.explain import USER_ERRORS
+from hybrids.config.explain import USER_ERRORS
 
 __all__ = ["main", "run_eval", "run_train"]
 

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrids.record import write_file
-from hybrids.report.tables import print_rows
+from hybrids.report.terminal.tables import print_rows
+from hybrids.training.record import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
 
 if TYPE_CHECKING:
-    from hybrids.report.atlas import Row
+    from hybrids.report.terminal.atlas import Row
 
 WRITE = "hybrids atlas --write docs"
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show_atlas(args: argparse.Namespace) -> int:
     """Print, or write, the architectures asked for. Exit code."""
-    from hybrids.report import atlas  # sympy: half a second that the other commands need not wait
+    from hybrids.report.terminal import atlas  # sympy: half a second that the other commands need not wait
 
     found = atlas.select(args.name, args.label, args.family)
     if not found:
@@ -51,8 +51,8 @@ def show_atlas(args: argparse.Namespace) -> int:
 
 
 def _write(rows: list["Row"], folder: Path) -> None:
-    from hybrids.report import atlas
-    from hybrids.report.atlas_figure import draw_atlas
+    from hybrids.report.terminal import atlas
+    from hybrids.report.terminal.atlas_figure import draw_atlas
 
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "atlas.md", atlas.page(rows, WRITE, "atlas.png"))

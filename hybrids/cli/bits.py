@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrids.cli.programs import COMMANDS, run_program
-from hybrids.config import open_run
-from hybrids.effective import FILE, Rounded, measure_rounded, read_levels, write_rounded
-from hybrids.record import RunFolder
+from hybrids.config.build import open_run
 from hybrids.registry import suggest
-from hybrids.report import bits
-from hybrids.report.collect import collect
-from hybrids.report.tables import print_rows
-from hybrids.run import Run
+from hybrids.report.page.collect import collect
+from hybrids.report.terminal import effective_bits as bits
+from hybrids.report.terminal.tables import print_rows
+from hybrids.studies.effective_bits.measure import Rounded, measure_rounded, read_levels
+from hybrids.studies.effective_bits.record import FILE, write_rounded
+from hybrids.training.record import RunFolder
+from hybrids.training.run import Run
 from hybrids.triangle.quantise import BITS
 from hybrids.triangle.recall import check_has_bits
 

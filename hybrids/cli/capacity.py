@@ -12,16 +12,17 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hybrids import registry
-from hybrids.backbone import Backbone
-from hybrids.cli.programs import COMMANDS, compose_config, run_program
-from hybrids.config import build_run
-from hybrids.report import capacity as report
-from hybrids.report.progress import RunsBar
-from hybrids.report.tables import print_rows
-from hybrids.resolve import check_varies_facts
-from hybrids.run import Run
-from hybrids.task import VariesFacts
-from hybrids.trials import (
+from hybrids.cli.programs import COMMANDS, run_program
+from hybrids.config.build import build_run
+from hybrids.config.compose import compose_config
+from hybrids.config.derived import check_varies_facts
+from hybrids.model.backbone import Backbone
+from hybrids.report.terminal import capacity as report
+from hybrids.report.terminal.progress import RunsBar
+from hybrids.report.terminal.tables import print_rows
+from hybrids.studies.capacity.record import Outcome, facts_asked, write
+from hybrids.studies.capacity.search import bisect, facts_grid
+from hybrids.studies.capacity.trials import (
     OutOfTime,
     Trials,
     check_ceiling,
@@ -29,7 +30,8 @@ from hybrids.trials import (
     measure_ceiling,
     search,
 )
-from hybrids.triangle.capacity import bisect, facts_grid
+from hybrids.task import VariesFacts
+from hybrids.training.run import Run
 from hybrids.triangle.match import size_of
 from hybrids.triangle.recall import check_has_bits
 
@@ -109,7 +111,7 @@ def _capacity() -> None:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     asked = {field.name: getattr(options, field.name) for field in fields(options)}
-    paths = report.write(plans[0].run.runs_dir / "capacity" / name, outcomes, {**asked, "settings": settings})
+    paths = write(plans[0].run.runs_dir / "capacity" / name, outcomes, {**asked, "settings": settings})
     _print(outcomes, paths)
 
 
@@ -200,12 +202,12 @@ class Plan:
         numbers = (size.params, size.flops, most.state_bits, most.facts, most.num_symbols)
         return [self.pattern, size.d_model, *(f"{value:,}" for value in numbers), f"{most.utilisation:.4f}"]
 
-    def search(self, options: Options, group: str, end: float, bar: RunsBar) -> report.Outcome:
+    def search(self, options: Options, group: str, end: float, bar: RunsBar) -> Outcome:
         """Train what is asked for, or as much of it as there is time for."""
         seeds = range(options.seeds)
         trials = Trials(describe=self._runs_of(group), grid=self.grid, end=end, on_start=bar.start, on_end=bar.end)
         capacity, missing = search(trials, options.rates, seeds)
-        confirmed, asked = None, report.facts_asked(capacity)
+        confirmed, asked = None, facts_asked(capacity)
         if options.confirm and capacity is not None and not missing:
             bar.confirm()
             try:
@@ -214,7 +216,7 @@ class Plan:
                 )
             except OutOfTime:
                 missing = ["confirmation at single numbers of facts"]
-        return report.Outcome(
+        return Outcome(
             pattern=self.pattern,
             size=self.size,
             capacity=capacity,
@@ -258,7 +260,7 @@ def _name(plans: Sequence[Plan], options: Options) -> str:
     return f"{task}-{spelt if len(spelt) <= 32 else spelt[:29] + '...'}-{digest}"
 
 
-def _print(outcomes: Sequence[report.Outcome], paths: Sequence[object]) -> None:
+def _print(outcomes: Sequence[Outcome], paths: Sequence[object]) -> None:
     print_rows("capacity: facts recalled with accuracy 0.9", report.COLUMNS, [report.table_row(o) for o in outcomes])
     for outcome in outcomes:
         if outcome.missing:

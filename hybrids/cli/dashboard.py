@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrids import registry
-from hybrids.logs import LogSettings, is_online
-from hybrids.record import RunFolder
-from hybrids.report.collect import collect
-from hybrids.report.searches import trial_folders
+from hybrids.report.page.collect import collect
+from hybrids.studies.capacity.record import trial_folders
+from hybrids.training.logs import LogSettings, is_online
+from hybrids.training.record import RunFolder
 
 if TYPE_CHECKING:
-    from hybrids.report.dashboard import Scope
-    from hybrids.report.definition import Definition
+    from hybrids.report.wandb.dashboard import Scope
+    from hybrids.report.wandb.definition import Definition
 
 KEYS = ("project", "group", "entity", "facts", "upload")
 
@@ -33,7 +33,7 @@ def show_dashboard(args: argparse.Namespace) -> int:
     """Write the definition of a workspace and a report, and save both to W&B where the user is logged in. Exit code."""
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise ValueError("hybrids dashboard needs wandb-workspaces: pip install 'hybrids[dashboard]'")
-    from hybrids.report.definition import read  # an extra, which other commands do without
+    from hybrids.report.wandb.definition import read  # an extra, which other commands do without
 
     folder, given = read_arguments(args.given)
     if "upload" not in given:
@@ -46,8 +46,8 @@ def show_dashboard(args: argparse.Namespace) -> int:
 
 
 def _make(folder: Path | None, given: Mapping[str, str]) -> int:
-    from hybrids.report.dashboard import build_report, build_workspace
-    from hybrids.report.definition import Definition
+    from hybrids.report.wandb.dashboard import build_report, build_workspace
+    from hybrids.report.wandb.definition import Definition
 
     scope = _find_scope(folder, given)
     name = "+".join((scope.project, *scope.groups))[:100]
@@ -66,7 +66,7 @@ def _make(folder: Path | None, given: Mapping[str, str]) -> int:
 
 
 def _log_figures(place: Path, scope: "Scope", *, is_online: bool) -> None:
-    from hybrids.report.upload_figures import log_figures
+    from hybrids.report.wandb.figures import log_figures
 
     group = scope.groups[0] if scope.groups else None
     if log_figures(place, project=scope.project, group=group, entity=scope.entity, is_online=is_online):
@@ -102,7 +102,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str
 
 def _find_scope(folder: Path | None, given: Mapping[str, str]) -> "Scope":
     """The runs that are asked for; what is given goes before what the folder says."""
-    from hybrids.report.dashboard import Scope
+    from hybrids.report.wandb.dashboard import Scope
 
     if folder is None or {"project", "group"} <= given.keys():
         found = Logs(LogSettings().project, ())

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from hybrids.config import build_run, spell_overrides, store_schemas
-from hybrids.explain import USER_ERRORS, explain
-from hybrids.logs import silence_foreign_messages
-from hybrids.run import Run
+from hybrids.config.compose import spell_overrides
+from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.schema import store_schemas
+from hybrids.training.logs import silence_foreign_messages
 
 HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
 
@@ -54,21 +52,6 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             sys.exit(report(error))
 
     return run
-
-
-def compose(overrides: list[str]) -> Run:
-    """The run that these overrides describe."""
-    return build_run(compose_config(overrides))
-
-
-def compose_config(overrides: list[str]) -> DictConfig:
-    """The configuration of a run with these overrides; ValueError for a sweep, which is many."""
-    for text in overrides:
-        if text.lstrip("+").startswith("sweep="):
-            raise ValueError(f"{text} is a sweep over runs; only hybrids train takes it")
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
-        return hydra.compose("train", overrides)
 
 
 def run_program(program: Callable[[], None], name: str) -> int:

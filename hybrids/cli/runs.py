@@ -8,12 +8,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, reported, run_program
-from hybrids.config import EvalConfig, build_run, open_run
-from hybrids.evaluate import evaluate_grid, share_of_none, write_grid
-from hybrids.report.heatmap import draw_heatmap
-from hybrids.report.tables import print_grid, print_result, print_rows
-from hybrids.sweep import RememberSweep, run_cell, summarise
-from hybrids.training import is_child, train
+from hybrids.cli.sweep import RememberSweep, run_cell, summarise
+from hybrids.config.build import build_run, open_run
+from hybrids.config.schema import EvalConfig
+from hybrids.report.terminal.heatmap import draw_heatmap
+from hybrids.report.terminal.tables import print_grid, print_result, print_rows
+from hybrids.training.evaluate import evaluate_grid, share_of_none, write_grid
+from hybrids.training.train import is_child, train
 from hybrids.triangle.place import check_places
 
 

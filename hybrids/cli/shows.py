@@ -6,12 +6,13 @@ import sys
 
 from hybrids import notation, registry
 from hybrids.checks import run_checks
-from hybrids.cli.programs import COMMANDS, compose, run_program
-from hybrids.config import store_schemas
+from hybrids.cli.programs import COMMANDS, run_program
+from hybrids.config.compose import compose
+from hybrids.config.schema import store_schemas
 from hybrids.doctor import examine
 from hybrids.pattern import Pattern
-from hybrids.report import examples
-from hybrids.report.tables import print_rows
+from hybrids.report.terminal import examples
+from hybrids.report.terminal.tables import print_rows
 
 
 def run_task() -> int:

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable
 from io import StringIO
 
-from hybrids.backbone import Backbone
-from hybrids.cli.programs import COMMANDS, compose, run_program
-from hybrids.record import write_file
-from hybrids.report import growth, state
-from hybrids.report.tables import print_rows
-from hybrids.run import Run
+from hybrids.cli.programs import COMMANDS, run_program
+from hybrids.config.compose import compose
+from hybrids.model.backbone import Backbone
+from hybrids.report.terminal import growth, state
+from hybrids.report.terminal.tables import print_rows
+from hybrids.training.record import write_file
+from hybrids.training.run import Run
 
 
 def run_state() -> int:

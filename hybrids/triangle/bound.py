@@ -19,7 +19,7 @@ import math
 
 import torch
 
-from hybrids.ops.recalled_bits import recalled_bits
+from hybrids.tasks.recalled_bits import recalled_bits
 
 
 def bits_per_fact(num_symbols: int, error: float) -> float:

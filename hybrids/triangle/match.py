@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from hybrids.backbone import Backbone
+from hybrids.model.backbone import Backbone
 from hybrids.registry import suggest
 
 QUANTITIES = ("params", "state", "flops")

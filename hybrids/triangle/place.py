@@ -1,10 +1,10 @@
 """Where a trained model stands in the triangle, at the context of training and beyond."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
-from hybrids.measure import measure_step
-from hybrids.model import Model
-from hybrids.record import Place
+from hybrids.model.measure import measure_step
+from hybrids.model.model import Model
 from hybrids.task import Task
 from hybrids.triangle.coordinates import Measured, locate
 from hybrids.triangle.intervals import LawBroken, check_law
@@ -12,6 +12,29 @@ from hybrids.triangle.recall import Recall, measure_recall
 
 FACTORS = (1, 2, 4)
 """Contexts, as multiples of that of training."""
+
+
+class Place(TypedDict):
+    """Where a model stands in the triangle at one context; one sequence, backbone only.
+
+    What needs the task's bits is null where it has none at that context, or where none were measured.
+    """
+
+    context: int  # n, tokens seen
+    state_bits: int  # s(n)
+    step_flops: int  # f(n)
+    step_bytes: int
+    efficiency: float  # 1 - log2(f(2n) / f(n))
+    compactness: float  # 1 - log2(s(2n) / s(n))
+    recall: float | None  # recalled_bits / offered_bits
+    offered_bits: float | None  # what an exact answerer has stored
+    recalled_bits: float | None  # r(n), corrected for bias
+    recalled_low: float | None  # 95 % interval
+    recalled_high: float | None
+    surely: float | None  # lower 99.9 % limit
+    facts_state_bits: int | None  # of the state after the last fact and before any query, through which r was measured
+    utilisation: float | None  # recalled_bits / facts_state_bits
+    law_broken: bool  # surely > facts_state_bits: a leak, or a miscount
 
 
 def measure_places(

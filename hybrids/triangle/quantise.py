@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hybrids.measure import tensors
+from hybrids.model.measure import tensors
 from hybrids.types import Cache
 
 BITS = (16, 12, 8, 6, 5, 4, 3, 2, 1)

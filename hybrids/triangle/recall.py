@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.measure import state_bits, state_elements
-from hybrids.model import Model, gather_positions
+from hybrids.model.measure import state_bits, state_elements
+from hybrids.model.model import Model, gather_positions
 from hybrids.task import Batch, Split, Task
 from hybrids.triangle import quantise
 from hybrids.triangle.intervals import Estimate, estimate

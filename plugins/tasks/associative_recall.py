@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hybrids.question import SPECIALS, Question, QuestionTask, check_setting
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
-from hybrids.search import token_after
+from hybrids.tasks.in_context_search import token_after
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
 
 FIRST = len(SPECIALS)
 """The first symbol."""

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from hybrids.question import SPECIALS, Question, QuestionTask, check_setting
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
-from hybrids.search import token_after
+from hybrids.tasks.in_context_search import token_after
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
 
 FIRST = len(SPECIALS)
 """The first symbol."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
-from hybrids.question import FAILED, SPECIALS, Question, QuestionTask, check_setting
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
-from hybrids.search import count_exceeds
+from hybrids.tasks.in_context_search import count_exceeds
+from hybrids.tasks.single_question import FAILED, SPECIALS, Question, QuestionTask, check_setting
 
 NO, YES = len(SPECIALS), len(SPECIALS) + 1
 SPELLED = (*SPECIALS, "[NO]", "[YES]")

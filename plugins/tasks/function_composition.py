@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.ops.occupancy import occupancy
-from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
+from hybrids.tasks.occupancy import occupancy
+from hybrids.tasks.recalled_bits import recalled_bits
 
 
 @register("task", "function_composition", source="arXiv:2602.01763, definition 2.5 (L-FuncComp)")

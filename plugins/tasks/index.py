@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from hybrids.question import SPECIALS, Question, QuestionTask, check_setting
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
-from hybrids.search import token_at
+from hybrids.tasks.in_context_search import token_at
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
 
 FIRST = len(SPECIALS)
 """The first symbol; the places come after the symbols."""

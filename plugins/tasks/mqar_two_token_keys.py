@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.ops.query_slots import bits_of_values, powers_of_two, slot_weights
-from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
+from hybrids.tasks.query_slots import bits_of_values, powers_of_two, slot_weights
+from hybrids.tasks.recalled_bits import recalled_bits
 
 
 @register("task", "mqar_two_token_keys", source="HazyResearch/zoology, compositional MQAR; arXiv:2312.04927")

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
+from hybrids.tasks.recalled_bits import recalled_bits
 
 PAD, BOS, QUERY, NUM_SPECIAL = 0, 1, 2, 3
 QUERY_ORDERS = ("suffix", "prefix")

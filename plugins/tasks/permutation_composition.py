@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.ops.recalled_bits import recalled_bits
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
+from hybrids.tasks.recalled_bits import recalled_bits
 
 
 @register("task", "permutation_composition", source="arXiv:2602.01763, definition A.2 (PerCom)")

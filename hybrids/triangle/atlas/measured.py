@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, get_type_hints
 
 import torch
 
-from hybrids.backbone import Backbone
-from hybrids.block import Choice, Letter
-from hybrids.measure import measure_step
+from hybrids.model.backbone import Backbone
+from hybrids.model.block import Choice, Letter
+from hybrids.model.measure import measure_step
 from hybrids.pattern import Pattern
 from hybrids.registry import get
 from hybrids.triangle.atlas.table import Architecture, Part, Values, n, read_formula, sizes

@@ -1,0 +1,167 @@
+"""A sweep: every cell an ordinary run, a failed cell does not stop the others, one table at the end."""
+
+import csv
+import json
+import subprocess
+import sys
+import traceback
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypedDict
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from hybrids.config.build import build_run
+from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.pattern import Pattern
+from hybrids.report.terminal.tables import print_rows
+from hybrids.training.logs import silence_foreign_messages
+from hybrids.training.record import Result, RunFolder, write_file
+from hybrids.training.train import train
+
+
+class Cell(TypedDict):
+    """What one cell leaves in the folder of its sweep."""
+
+    overrides: list[str]
+    folder: str | None
+    error: str | None
+
+
+class RememberSweep(Callback):
+    """Hydra callback that notes the folder of the sweep, where its cells are to be found at the end."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            _check_depths(config)
+        except ValueError as error:  # Hydra makes a warning of what a callback raises
+            print(f"error: {explain(error)}", file=sys.stderr)
+            sys.exit(1)
+        RememberSweep.folder = Path(config.hydra.sweep.dir)
+
+
+def _check_depths(config: DictConfig) -> None:
+    """ValueError where the patterns of a trajectory have several depths and nothing makes them comparable."""
+    if config.hydra.runtime.choices.get("sweep") != "trajectory":
+        return
+    given = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+    parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
+    values = {override.key_or_group: override for override in parsed}  # the last one holds
+    if "match" in values and values["match"].value() is not None:
+        return
+    pattern = values["pattern"]
+    spelt = pattern.sweep_string_iterator() if pattern.is_sweep_override() else [str(pattern.value())]
+    depths = {text: len(Pattern.parse(text)) for text in spelt}
+    if len(set(depths.values())) > 1:
+        found = ", ".join(f"{text} has {depth} layers" for text, depth in depths.items())
+        raise ValueError(f"sweep=trajectory over patterns of different depth: {found}; add match=params match_to=LLLL")
+
+
+def run_cell(config: DictConfig) -> None:
+    """Train one cell and note its run folder, or why it failed."""
+    silence_foreign_messages()  # a launcher may have started this process
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    cell = Cell(overrides=overrides, folder=None, error=None)
+    log = _log_of_sweep(config, hydra)
+    try:
+        run = build_run(config)
+        run = run.logged_as(**{"group": run.logger.group, "job_type": run.logger.job_type} | log)
+        if run.trainer.devices > 1:
+            _train_alone([text for text in overrides if not text.startswith("sweep=")], log)
+        else:
+            train(run)
+        cell["folder"] = str(run.folder.path)
+    except Exception as error:  # one failed cell must not cost the others
+        cell["error"] = explain(error)
+        if not isinstance(error, USER_ERRORS):
+            traceback.print_exc()
+        _finish_wandb()
+        print(f"sweep cell {hydra.job.num} failed: {cell['error']}", file=sys.stderr)
+    place = Path(hydra.runtime.output_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    write_file(place / "cell.json", json.dumps(cell, indent=2))
+
+
+def _log_of_sweep(config: DictConfig, hydra: HydraConf) -> dict[str, str]:
+    """Under which group and job type the cells of this sweep are logged, where the user names none."""
+    sweep = hydra.runtime.choices.get("sweep") or "sweep"
+    names = {"group": f"{sweep}-{Path(hydra.sweep.dir).name}", "job_type": sweep}
+    return {name: value for name, value in names.items() if config.logger[name] is None}
+
+
+def _finish_wandb() -> None:
+    """End the W&B log of a cell that failed, or the next cell would write into it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=1)
+
+
+def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
+    """Train in a process of its own: the further ranks that Lightning starts would repeat the sweep."""
+    given = [f"logger.{name}={value}" for name, value in log.items()]
+    done = subprocess.run([sys.executable, "-m", "hybrids.cli", "train", *overrides, *given], check=False)
+    if done.returncode:
+        raise ChildProcessError(f"its process ended with exit code {done.returncode}; what it said stands above")
+
+
+def summarise(folder: Path) -> bool:
+    """Print the table of a sweep, write it to summary.csv in its folder; True if no cell failed."""
+    paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
+    cells: list[Cell] = [json.loads(path.read_text()) for path in paths]
+    shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
+    results = [_read_result(cell) for cell in cells]
+    columns = ["cell", *(["decoded"] if any("decoded" in result for result in results if result) else []), *COLUMNS[1:]]
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        values = _values(cell, result) | {"cell": " ".join(text for text in cell["overrides"] if text not in shared)}
+        rows.append([values.get(column, "") for column in columns])
+    print_rows(f"sweep {folder}", columns, rows)
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_file(folder / "summary.csv", text.getvalue())
+    return all(cell["folder"] is not None for cell in cells)
+
+
+COLUMNS = (
+    "cell",
+    "accuracy",
+    "exact match",
+    "steps",
+    "seconds",
+    "d_model",
+    "parameters",
+    "state bits",
+    "step FLOPs",
+    "run",
+)
+"""Parameters, state and step cost are of the backbone."""
+
+
+def _read_result(cell: Cell) -> Result | None:
+    """The result of a cell; None if it has failed."""
+    return None if cell["folder"] is None else RunFolder(Path(cell["folder"])).read_result()
+
+
+def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
+    """One line of the table by column; for a failed cell the reason stands in place of the run."""
+    if result is None:
+        return {"accuracy": "failed", "run": cell["error"]}
+    decoded = {"decoded": f"{result['decoded']['accuracy']:.4f}"} if "decoded" in result else {}
+    return decoded | {
+        "accuracy": f"{result['test']['accuracy']:.4f}",
+        "exact match": f"{result['test']['exact_match']:.4f}",
+        "steps": result["steps"],
+        "seconds": result["seconds"],
+        "d_model": RunFolder(Path(str(cell["folder"]))).read_config()["model"]["d_model"],
+        "parameters": result["parameters"]["backbone"],
+        "state bits": result["state_bits"],
+        "step FLOPs": result["step_flops"],
+        "run": cell["folder"],
+    }

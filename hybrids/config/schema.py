@@ -1,0 +1,112 @@
+"""Registry entry -> Hydra schema, and the schemas of the commands.
+
+Group = kind of plugin, option = registry name, key = keyword-only argument, default = the signature's default.
+"""
+
+import string
+from copy import deepcopy
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hybrids import registry
+from hybrids.config.explain import NONE
+from hybrids.pattern import place
+from hybrids.training.data import DataSettings
+from hybrids.training.logs import LogSettings
+from hybrids.training.optim import OptimSettings
+from hybrids.training.run import ModelSettings, TrainerSettings
+
+
+@dataclass
+class SweepSettings:
+    """What sweep=placement places: `num_attention` letters `attention` among `others`, in a stack of `depth`."""
+
+    depth: int = 4
+    num_attention: int = 1
+    attention: str = "A"
+    others: str = "L"
+
+
+@dataclass
+class TrainConfig:
+    """Schema of a run. Plugin groups hold the schema of the chosen plugin, so they are typed there.
+
+    Some stand for others (hybrids/config/derived.py): `context` for the sizes of the task, in proportion, `vary_facts`
+    for 1 to as many facts as it has, `batch_tokens` for the examples of a batch, `match` and `match_to` for the width,
+    which leave in `matched` what it was made equal to.
+    """
+
+    pattern: Any = None
+    mixers: dict[str, Any] = field(default_factory=dict)
+    channel: Any = None
+    channels: dict[str, Any] = field(default_factory=dict)
+    task: Any = None
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: LogSettings = field(default_factory=LogSettings)
+    backend: str = "auto"
+    seed: int = 0
+    runs_dir: str = "runs"
+    rerun: bool = False
+    context: int | None = None
+    vary_facts: bool | None = None
+    batch_tokens: int | None = None
+    match: str | None = None
+    match_to: Any = None
+    matched: str | None = None
+    sweep: SweepSettings = field(default_factory=SweepSettings)
+
+
+@dataclass
+class EvalConfig:
+    """Schema of an evaluation. `sizes` maps a size of the task to the values of the grid; empty: the task's own."""
+
+    run: Any = None
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    num_examples: int = 512
+    num_decoded_examples: int = 64
+    batch_size: int = 64
+    accelerator: str = "cpu"
+    backend: str | None = None
+    threads: int | None = None
+
+
+def store_schemas() -> None:
+    """Hand Hydra the schemas of runs, evaluations and every registered plugin."""
+    OmegaConf.register_new_resolver("placements", _spell_placements, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="eval_schema", node=EvalConfig)
+    letters = [{f"channel@channels.{letter}": None} for letter in string.ascii_uppercase]
+    store.store(name="letters", node={"defaults": letters})
+    for entry in registry.entries():
+        try:
+            store.store(group=entry.kind, name=entry.name, node=schema_of(entry.cls))
+        except (ValueError, TypeError, NameError, OmegaConfBaseException) as error:  # must not stop the others
+            registry.reject(entry, error)
+    for kind in ("mixer", "channel"):
+        store.store(group=kind, name=NONE, node={"name": NONE})
+
+
+def _spell_placements(depth: int, count: int, letter: str, others: str) -> str:
+    return ",".join(place(depth, count, letter=letter, others=others))
+
+
+def schema_of(cls: type) -> type:
+    """Dataclass with the settings of a plugin class, under its registered name."""
+    hints, defaults = get_type_hints(cls.__init__), registry.defaults_of(cls)
+    untyped = [name for name in defaults if name not in hints]
+    if untyped:
+        raise ValueError(f"setting {untyped[0]!r} has no annotation; give it one")
+    settings = [(name, hints[name], _default(value)) for name, value in defaults.items()]
+    return make_dataclass(cls.__name__, [("name", str, registry.name_of(cls)), *settings], kw_only=True)
+
+
+def _default(value: Any) -> Any:
+    return field(default_factory=lambda: deepcopy(value)) if isinstance(value, list | dict) else value

@@ -1,0 +1,128 @@
+"""Decode a task: the model writes, the task's own search answers its queries, and what it wrote is judged.
+
+Teacher forcing shows a model the reference trace, right answers of its searches included, whatever it would have
+written; here it reads its own. Decoding is greedy. Rows search at different steps, and an answer enters as forced
+tokens, so an example gets the tokens that it would get alone (up to what hybrids/model/generate.py says of rounding).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import torch
+
+from hybrids.model.generate import Row, generate
+from hybrids.model.model import Model
+from hybrids.task import DecodedTask, Episode, Split
+
+_Z = 1.959963984540054
+"""Standard normal quantile of a two-sided 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one example."""
+
+    tokens: list[int]
+    """Everything after the prompt: what the model wrote, and what its searches returned."""
+    is_right: bool | None
+    """None: undecided, there is no answer."""
+    num_searches: int
+    num_written: int
+    """Tokens that the model wrote itself."""
+
+
+@dataclass
+class _Tool:
+    """Answers the searches of one batch: by the task, or while they last from the reference traces."""
+
+    task: DecodedTask
+    episodes: Sequence[Episode]
+    is_oracle: bool
+    num_searches: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_searches = [0] * len(self.episodes)
+
+    def __call__(self, position: int, rows: list[Row]) -> dict[int, list[int]]:
+        found = {row.number: self.task.search([*row.prompt, *row.tokens]) for row in rows}
+        return {number: self._answer(number, answer) for number, answer in found.items() if answer is not None}
+
+    def _answer(self, number: int, answer: list[int]) -> list[int]:
+        place, reference = self.num_searches[number], self.episodes[number].answers
+        self.num_searches[number] += 1
+        return reference[place] if self.is_oracle and place < len(reference) else answer
+
+
+def decode(
+    model: Model, task: DecodedTask, episodes: Sequence[Episode], *, batch_size: int = 64, is_oracle: bool = False
+) -> list[Decoded]:
+    """Let the model write after the prompt of every episode, on its device and in its own precision.
+
+    With `is_oracle` the i-th search of an example returns what the i-th one of its reference trace does, whatever
+    it asks for; beyond the last one the task answers again.
+    """
+    batches = [episodes[start : start + batch_size] for start in range(0, len(episodes), batch_size)]
+    with torch.compiler.set_stance("force_eager"):  # a compiled backbone would be compiled again for every length
+        return [one for batch in batches for one in _decode_batch(model, task, _Tool(task, batch, is_oracle))]
+
+
+def _decode_batch(model: Model, task: DecodedTask, tool: _Tool) -> list[Decoded]:
+    out = generate(
+        model,
+        [episode.prompt for episode in tool.episodes],
+        max_new_tokens=task.max_new_tokens,
+        stop_tokens=task.stop_tokens,
+        hook=tool,
+    )
+    rows = zip(tool.episodes, out.tokens, tool.num_searches, out.num_generated, strict=True)
+    return [Decoded(tokens, task.judge(episode, tokens), *counts) for episode, tokens, *counts in rows]
+
+
+def measure_decoding(
+    model: Model, task: DecodedTask, num_examples: int, *, seed: int, split: Split, batch_size: int = 64
+) -> dict[str, float]:
+    """Scores of the first examples of a split; where they need searches, also with the oracle, as `oracle/<score>`."""
+    episodes = task.episodes(torch.arange(num_examples), seed=seed, split=split)
+    scores = score(decode(model, task, episodes, batch_size=batch_size))
+    if any(episode.answers for episode in episodes):
+        oracle = score(decode(model, task, episodes, batch_size=batch_size, is_oracle=True))
+        scores |= {f"oracle/{name}": value for name, value in oracle.items()}
+    return scores
+
+
+def score(decoded: Sequence[Decoded]) -> dict[str, float]:
+    """Means over examples; keys and meaning:
+
+    accuracy           share of right answers, an undecided example counts 0.5 (arXiv:2402.18510, section 6.1)
+    accuracy_low, accuracy_high   95 % interval of `accuracy`
+    accuracy_strict    share of right answers, an undecided example counts as wrong
+    undecided          share of examples without an answer
+    searches           searches per example
+    tokens             tokens per example that the model wrote; what searches returned does not count
+    examples           number of examples
+    """
+    accuracy = fmean(0.5 if one.is_right is None else float(one.is_right) for one in decoded)
+    low, high = wilson_interval(accuracy, len(decoded))
+    return {
+        "accuracy": accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_strict": fmean(float(one.is_right is True) for one in decoded),
+        "undecided": fmean(float(one.is_right is None) for one in decoded),
+        "searches": fmean(float(one.num_searches) for one in decoded),
+        "tokens": fmean(float(one.num_written) for one in decoded),
+        "examples": float(len(decoded)),
+    }
+
+
+def wilson_interval(mean: float, num: int) -> tuple[float, float]:
+    """95 % interval (Wilson, 1927) of a mean of `num` independent outcomes of 0 or 1.
+
+    Outcomes between 0 and 1 have less variance at the same mean, so that it is wide enough for these, too.
+    """
+    weight = _Z**2 / num
+    centre = (mean + weight / 2) / (1 + weight)
+    half = _Z * math.sqrt(mean * (1 - mean) / num + _Z**2 / (4 * num**2)) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,1 @@
+"""The page on a folder of runs: what it reads, compares and draws."""

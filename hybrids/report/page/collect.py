@@ -1,0 +1,268 @@
+"""The runs in a folder, for a report on them, and what is not there with the reason."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hybrids.pattern import Pattern
+from hybrids.studies.capacity.record import Found, beside, read, trial_folders
+from hybrids.studies.effective_bits.measure import Rounded
+from hybrids.studies.effective_bits.record import read_rounded
+from hybrids.training.record import RunFolder
+
+_NOT_FINISHED = "not finished: it has no result.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of `triangle` in a result: a model at one context."""
+
+    context: int
+    state_bits: int
+    step_flops: int
+    step_bytes: int
+    efficiency: float
+    compactness: float
+    recall: float | None
+    recalled_bits: float | None
+    recalled_low: float | None
+    recalled_high: float | None
+    surely: float | None
+    offered_bits: float | None
+    facts_state_bits: int | None
+    law_broken: bool
+
+    @property
+    def held_bits(self) -> int:
+        """Bits of the state that the facts were read through."""
+        return self.state_bits if self.facts_state_bits is None else self.facts_state_bits
+
+    @property
+    def breaks_law(self) -> bool:
+        """Whether more was recalled, beyond doubt, than the state holds: as recorded, or by the recorded numbers."""
+        return self.law_broken or (self.surely is not None and self.surely > self.held_bits)
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """A finished run as a report needs it."""
+
+    name: str
+    path: Path
+    pattern: Pattern
+    config: Mapping[str, Any]
+    """config.yaml; empty where it is lost."""
+    result: Mapping[str, Any]
+    places: tuple[Place, ...] = ()
+    rounded: Rounded | None = None
+    """What `hybrids bits` measured; None where it has not, or its file is damaged."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.result["identity"]
+
+    @property
+    def seed(self) -> int:
+        return self.identity["seed"]
+
+    @property
+    def rate(self) -> float | None:
+        """Learning rate; None where config.yaml is lost and the rate was the default."""
+        return self.identity["optim"].get("lr", self.config.get("optim", {}).get("lr"))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run, or a file of what was measured on runs, that the report cannot show."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a folder holds."""
+
+    folder: Path
+    runs: tuple[ReportedRun, ...]
+    missing: tuple[Missing, ...]
+    searches: tuple[Found, ...] = ()
+    """What searches for a capacity found, pattern by pattern, where a trial of theirs is among the runs."""
+
+
+def collect(folder: Path) -> Collection:
+    """The runs of a sweep (`*/cell.json`) or of a capacity search (`capacity.json`), or the run folders inside
+    `folder`; what cannot be read is listed.
+
+    Raises ValueError where there is no folder, or nothing in it is a run.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give one that holds runs: runs/sweeps/<date> or runs")
+    runs: dict[Path, ReportedRun] = {}
+    missing: list[Missing] = []
+    for name, place in _find(folder):
+        if isinstance(place, Missing):
+            missing.append(place)
+            continue
+        known = runs.get(place.resolve())
+        if known is not None:
+            missing.append(Missing(name, f"the same run as {known.name}, shown once"))
+            continue
+        run = _read(name, place)
+        if isinstance(run, Missing):
+            missing.append(run)
+        else:
+            runs[place.resolve()] = run
+    if not runs and not missing:
+        raise ValueError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
+    shown = [_add_rounded(run, missing) for run in runs.values()]
+    found = tuple(_find_searches(folder, shown, missing))
+    return Collection(folder, tuple(shown), tuple(missing), found)
+
+
+def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
+    """What stands for a run in `folder`: its run folder, or why it has none."""
+    if (folder / "capacity.json").exists():
+        for run in trial_folders(folder / "capacity.json"):
+            yield run.name, run if run.is_dir() else Missing(run.name, f"its folder {run} is gone")
+        return
+    inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=_order)
+    is_sweep = any((path / "cell.json").exists() for path in inside)
+    for path in inside:
+        if (path / "cell.json").exists():
+            yield _open_cell(folder, path / "cell.json")
+        elif (path / "result.json").exists() or (path / "config.yaml").exists():
+            is_old = "~" in path.name and (path.parent / path.name.rpartition("~")[0]).is_dir()
+            yield path.name, Missing(path.name, "set aside by rerun=true; the newer run counts") if is_old else path
+        elif is_sweep and path.name.isdigit():
+            yield path.name, Missing(f"cell {path.name}", "not finished: it has no cell.json")
+
+
+def _order(path: Path) -> tuple[int, str]:
+    """Cells by number, then the rest by name."""
+    return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
+
+
+def _open_cell(sweep: Path, file: Path) -> tuple[str, Path | Missing]:
+    name = f"cell {file.parent.name}"
+    try:
+        cell = json.loads(file.read_text())
+        name = f"{name}: {' '.join(cell['overrides'])}"
+        if cell["folder"] is None:
+            return name, Missing(name, f"failed: {cell['error']}")
+        given = Path(cell["folder"])
+    except (ValueError, KeyError, TypeError) as error:
+        return name, Missing(name, f"cell.json is damaged ({error})")
+    # a relative folder counts from where the sweep was started, which is the working folder or above the sweep
+    for start in (Path(), *sweep.resolve().parents):
+        if (start / given).is_dir():
+            return str(given), start / given
+    return name, Missing(name, f"its folder {given} is gone")
+
+
+def _read(name: str, path: Path) -> ReportedRun | Missing:
+    try:
+        result = RunFolder(path).read_result()
+        if result is None:
+            return Missing(name, _NOT_FINISHED)
+        return _check(ReportedRun(name, path, Pattern.parse(result["identity"]["pattern"]), _settings(path), result))
+    except KeyError as error:
+        return Missing(name, f"result.json cannot be used: it has no {error}")
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        return Missing(name, f"result.json cannot be used: {str(error).replace(str(path) + '/', '')}")
+
+
+def _add_rounded(run: ReportedRun, missing: list[Missing]) -> ReportedRun:
+    """The run with its effective bits; without them where their file is damaged, which is `missing` then."""
+    try:
+        return replace(run, rounded=read_rounded(run.path))
+    except ValueError as error:
+        missing.append(Missing(f"{run.name}, effective bits", str(error)))
+        return run
+
+
+def _find_searches(folder: Path, runs: list[ReportedRun], missing: list[Missing]) -> Iterator[Found]:
+    """What was found from these runs; records that cannot be read, or were never written, are `missing`.
+
+    A run is shared by all searches that ask for it, and its group is that of the first: so the records say which runs
+    are theirs, and the group only which record should be there.
+    """
+    known, records = {run.path.resolve() for run in runs}, beside(folder, [run.path for run in runs])
+    for record in records:
+        try:
+            found = read(record)
+        except ValueError as error:
+            missing.append(Missing(record.parent.name, str(error)))
+            continue
+        if any(known & set(one.runs) for one in found):
+            yield from (one for one in found if known & set(one.runs) or not one.runs)
+    groups = {str((run.config.get("logger") or {}).get("group")) for run in runs}
+    for group in sorted(groups - {f"capacity-{record.parent.name}" for record in records}):
+        if group.startswith("capacity-"):
+            reason = "the search has no capacity.json: it was stopped; the same hybrids capacity command goes on"
+            missing.append(Missing(group.removeprefix("capacity-"), reason))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """config.yaml; a damaged one costs only the settings that stand at their default."""
+    try:
+        return RunFolder(path).read_config()
+    except (ValueError, OSError):
+        return {}
+
+
+def _check(run: ReportedRun) -> ReportedRun:
+    """The run with its places read; KeyError, TypeError or ValueError where a number that every report needs is not
+    one."""
+    result = run.result
+    for key in ("context", "state_bits", "step_flops", "step_bytes", "steps", "seconds", "chance_accuracy"):
+        _number(result[key], key)
+    for key in ("total", "backbone"):
+        _number(result["parameters"][key], f"parameters.{key}")
+    for scores in (result["val"], result["test"]):
+        _optional(scores["accuracy"], "accuracy")
+    for mapping in (run.identity["letters"], run.identity["task"], result["code"], result["hardware"], run.config):
+        dict(mapping)
+    _number(run.seed, "seed")
+    _optional(run.rate, "optim.lr")
+    places = tuple(sorted(map(_place, result.get("triangle") or ()), key=lambda place: place.context))
+    return replace(run, places=places)
+
+
+def _place(entry: Mapping[str, Any]) -> Place:
+    held = _optional(entry.get("facts_state_bits"), "facts_state_bits")
+    return Place(
+        context=int(_number(entry["context"], "context")),
+        state_bits=int(_number(entry["state_bits"], "state_bits")),
+        step_flops=int(_number(entry["step_flops"], "step_flops")),
+        step_bytes=int(_number(entry["step_bytes"], "step_bytes")),
+        efficiency=_number(entry["efficiency"], "efficiency"),
+        compactness=_number(entry["compactness"], "compactness"),
+        recall=_optional(entry.get("recall"), "recall"),
+        recalled_bits=_optional(entry.get("recalled_bits"), "recalled_bits"),
+        recalled_low=_optional(entry.get("recalled_low"), "recalled_low"),
+        recalled_high=_optional(entry.get("recalled_high"), "recalled_high"),
+        surely=_optional(entry.get("surely"), "surely"),
+        offered_bits=_optional(entry.get("offered_bits"), "offered_bits"),
+        facts_state_bits=None if held is None else int(held),
+        law_broken=bool(entry.get("law_broken")),
+    )
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{key} is {value!r}, not a number")
+    return float(value)
+
+
+def _optional(value: Any, key: str) -> float | None:
+    return None if value is None else _number(value, key)
+
+
+def _nearby(folder: Path) -> str:
+    """Folders inside that do hold runs."""
+    patterns = [f"{depth}/{name}" for depth in ("*/*", "*/*/*") for name in ("cell.json", "result.json")]
+    inside = sorted({str(file.parent.parent) for pattern in patterns for file in folder.glob(pattern)})
+    return f"; folders with runs: {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}" if inside else ""

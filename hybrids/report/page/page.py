@@ -1,0 +1,200 @@
+"""A report: one HTML page that opens from disk without a network, beside it every figure and the table behind it."""
+
+import base64
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from hybrids.report.page import interactive, stills
+from hybrids.report.page.collect import Collection, Missing, ReportedRun
+from hybrids.report.page.compare import Comparison, spell_pattern
+from hybrids.report.page.further import capacity, effective_bits
+from hybrids.report.page.series import (
+    Series,
+    accuracy_by_facts,
+    growth,
+    placement,
+    rates,
+    recalled_by_state,
+    triangle,
+)
+from hybrids.report.page.style import spell
+from hybrids.studies.capacity.record import Found
+from hybrids.training.record import write_file
+
+_SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
+_SCORES = ("accuracy", "exact_match", "chance")
+_SIZES = ("parameters", "backbone_parameters", "context", "state_bits", "step_flops", "step_bytes")
+_MEANS = ("steps", "stopped", "seconds", "backend", "device", "threads", "commit")
+RUN_COLUMNS = (*_SETTINGS, *_SCORES, *_SIZES, *_MEANS)
+_PLOTLY = {"displaylogo": False, "responsive": True, "plotlyServerURL": ""}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    page: Path
+    num_runs: int
+    missing: Sequence[Missing]
+    law_broken: Sequence[str]
+    """A sentence for each result that no state of its size can give."""
+
+
+def write_report(collection: Collection, *, letter: str = "A", facts: str = "num_pairs") -> Report:
+    """Write <folder>/report: index.html, a PNG, an SVG and a CSV for every figure, runs.csv and missing.csv."""
+    place = collection.folder / "report"
+    place.mkdir(exist_ok=True)
+    for old in place.iterdir():  # a figure that these runs do not give must not stay behind from others
+        if old.suffix in (".csv", ".png", ".svg", ".html"):
+            old.unlink()
+    comparison = Comparison(collection.runs, letter) if collection.runs else None
+    series = _all_series(comparison, collection.searches, facts) if comparison else []
+    runs = [run_row(comparison, run) for run in comparison.runs] if comparison else []
+    missing = [{"run": one.name, "reason": one.reason} for one in collection.missing]
+    tables = {"runs": _csv(RUN_COLUMNS, runs), "missing": _csv(("run", "reason"), missing)}
+    tables |= {one.name: one.to_csv() for one in series}
+    for name, text in tables.items():
+        write_file(place / f"{name}.csv", text)
+    broken = [sentence for run in collection.runs for sentence in _alarms(run)] + _found_too_much(collection.searches)
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=collection.folder.resolve().name,
+            collection=collection,
+            broken=broken,
+            shared=comparison.shared() if comparison else {},
+            mixed=_mixed(collection.runs),
+            figures=[_figure(one, place) for one in series],
+            columns=RUN_COLUMNS,
+            runs=runs,
+            links={name: _link(text) for name, text in tables.items()},
+            plotly=get_plotlyjs(),
+        )
+    )
+    write_file(place / "index.html", page)
+    return Report(place / "index.html", len(collection.runs), collection.missing, broken)
+
+
+def _all_series(comparison: Comparison, searches: Sequence[Found], facts: str) -> list[Series]:
+    """Every figure, some without rows. `facts` is the slice of the scores that counts facts."""
+    return [
+        triangle(comparison),
+        recalled_by_state(comparison),
+        effective_bits(comparison),
+        accuracy_by_facts(comparison, facts),
+        capacity(comparison, searches),
+        growth(comparison),
+        rates(comparison),
+        placement(comparison),
+    ]
+
+
+def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
+    """A run under `RUN_COLUMNS`."""
+    result, task = run.result, run.identity["task"]["name"]
+    told = comparison.describe(run, task=True, without=["task.name"], named=False)
+    return {
+        "run": run.name,
+        "pattern": spell_pattern(run.pattern),
+        "model": comparison.describe(run, task=False, named=False) or _mixers(run.identity["letters"]),
+        "task": f"{task} {told}".strip(),
+        "learning_rate": run.rate,
+        "seed": run.seed,
+        "accuracy": result["test"]["accuracy"],
+        "exact_match": result["test"].get("exact_match"),
+        "chance": result["chance_accuracy"],
+        "parameters": result["parameters"]["total"],
+        "backbone_parameters": result["parameters"]["backbone"],
+        **{
+            key: result[key]
+            for key in ("context", "state_bits", "step_flops", "step_bytes", "steps", "stopped", "seconds")
+        },
+        "backend": " ".join(f"{name}={backend}" for name, backend in result["backend"].items()),
+        "device": result["hardware"].get("device"),
+        "threads": result["hardware"].get("threads"),
+        "commit": _commit(result["code"]),
+    }
+
+
+def _mixers(letters: Mapping[str, Any]) -> str:
+    named = {name: (letter.get("mixer") or {}).get("name", "none") for name, letter in letters.items()}
+    return " ".join(f"{name}={mixer}" for name, mixer in named.items())
+
+
+def _mixed(runs: Sequence[ReportedRun]) -> list[str]:
+    """What should be one in a comparison and is not."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        found.setdefault("commit", set()).add(_commit(run.result["code"]))
+        for key in ("device", "threads", "ranks"):
+            found.setdefault(key, set()).add(str(run.result["hardware"].get(key)))
+        for letter, backend in run.result["backend"].items():
+            found.setdefault(f"backend of {letter}", set()).add(backend)
+    return [f"{len(told)} values of {what}: {', '.join(sorted(told))}" for what, told in found.items() if len(told) > 1]
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    return f"{str(code.get('commit'))[:10]}{' + changes' if code.get('changes') else ''}"
+
+
+def _alarms(run: ReportedRun) -> list[str]:
+    told = [
+        f"{run.name} at context {place.context}: {spell(place.recalled_bits)} bits recalled (surely more than "
+        f"{spell(place.surely)}) through a state of {place.held_bits:,} bits"
+        for place in run.places
+        if place.breaks_law
+    ]
+    rounded = run.rounded.breaks_law if run.rounded else []
+    return told + [f"{run.name}, its state rounded by hybrids bits: {sentence}" for sentence in rounded]
+
+
+def _found_too_much(searches: Sequence[Found]) -> list[str]:
+    return [
+        f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its state of "
+        f"{found.state_bits:,} bits holds {spell(found.bound)} at most"
+        for found in searches
+        if found.breaks_law
+    ]
+
+
+def _figure(series: Series, place: Path) -> dict[str, Any]:
+    """What the page shows of one table; without rows only why there is no figure."""
+    parts: dict[str, str] = {}
+    if series.rows:
+        stills.save(series, place)
+        for name, figure in interactive.draw(series).items():
+            height = f"{figure.to_dict()['layout']['height']}px"
+            parts[name] = figure.to_html(
+                full_html=False, include_plotlyjs=False, div_id=name, config=_PLOTLY, default_height=height
+            )
+    return {"series": series, "parts": parts}
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _link(text: str) -> str:
+    """A file inside the page, so that it stays with the page when that is moved."""
+    return f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["spell"] = spell
+    return environment

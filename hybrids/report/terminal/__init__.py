@@ -1,0 +1,1 @@
+"""What a command prints, and the picture that it leaves beside its table."""

@@ -1,0 +1,153 @@
+"""The atlas as a picture: Efficiency against Compactness, every architecture named."""
+
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hybrids.report.terminal.atlas import Row
+
+COLOURS = {
+    "EC": "tab:blue",
+    "Ec": "tab:purple",
+    "ec": "tab:cyan",
+    "R": "tab:red",
+    "eR": "tab:orange",
+    "e": "tab:olive",
+    "-": "0.45",
+}
+MEANINGS = {
+    "EC": "E and C hold, R fails",
+    "Ec": "E holds, C up to logarithms, R fails",
+    "ec": "E and C up to logarithms, R fails",
+    "R": "only R holds",
+    "eR": "R, and E up to logarithms: C alone is given up",
+    "e": "only E, up to logarithms",
+    "-": "none",
+}
+
+_APART = 0.008
+"""Architectures closer than this in both coordinates share a marker."""
+
+_SPACING = 0.024
+"""Least vertical distance between labels."""
+
+
+class _Cluster:
+    """Architectures of one class at one place."""
+
+    def __init__(self, row: Row) -> None:
+        self.y, self.x = row.coordinates
+        self.label, self.rows = row.place.label, [row]
+
+    def holds(self, row: Row) -> bool:
+        y, x = row.coordinates
+        return self.label == row.place.label and abs(x - self.x) < _APART and abs(y - self.y) < _APART
+
+
+def draw_atlas(rows: Sequence[Row], path: Path) -> None:
+    """Numbered markers, and the numbers' names beside them; PNG or SVG by the name."""
+    clusters: list[_Cluster] = []
+    for row in rows:
+        home = next((cluster for cluster in clusters if cluster.holds(row)), None)
+        if home is None:
+            clusters.append(_Cluster(row))
+        else:
+            home.rows.append(row)
+    clusters.sort(key=lambda cluster: (list(COLOURS).index(cluster.label), -cluster.y, cluster.x))
+    figure = Figure(figsize=(17, 10), layout="constrained")
+    *panels, key = figure.subplots(1, 3, width_ratios=[5, 2, 7])
+    for axes, (low, high) in zip(panels, _panels([cluster.x for cluster in clusters]), strict=False):
+        _draw(axes, [(i, cluster) for i, cluster in enumerate(clusters, 1) if low <= cluster.x <= high])
+    _frame(panels[0], panels[1], rows[0].context)
+    _write_key(key, clusters)
+    figure.savefig(path, dpi=130)
+
+
+def _panels(places: Sequence[float]) -> list[tuple[float, float]]:
+    """Ranges of Compactness that the panels show: cut at the widest gap, if a third of the axis is empty there."""
+    ordered = sorted(places)
+    gap, low, high = max(((b - a, a, b) for a, b in pairwise(ordered)), default=(0.0, 0.0, 0.0))
+    return [(ordered[0], low), (high, ordered[-1])] if gap > 1 / 3 else [(ordered[0], ordered[-1])]
+
+
+def _draw(axes: Axes, numbered: Sequence[tuple[int, _Cluster]]) -> None:
+    """Markers; those at the left edge have their numbers on the left of them, the others on the right."""
+    left = min(cluster.x for _, cluster in numbered)
+    right = max(cluster.x for _, cluster in numbered)
+    margin = max(0.2 * (right - left), 0.02)
+    axes.set_xlim(left - 1.5 * margin, right + 1.5 * margin)
+    for is_edge, side in ((True, -1), (False, 1)):
+        chosen = [pair for pair in numbered if (pair[1].x - left < margin / 6) == is_edge]
+        heights = _spread([cluster.y for _, cluster in chosen])
+        for (number, cluster), height in zip(chosen, heights, strict=True):
+            colour = COLOURS[cluster.label]
+            axes.scatter([cluster.x], [cluster.y], s=30 + 3 * len(cluster.rows), color=colour, zorder=3)
+            note = axes.annotate(
+                str(number),
+                (cluster.x, cluster.y),
+                xytext=((left if is_edge else cluster.x) + 0.7 * side * margin, height),
+                color=colour,
+                fontsize=9,
+                va="center",
+                ha="right" if is_edge else "left",
+                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkB": 2},
+            )
+            note.set_in_layout(False)  # inside its axes; to lay out around a hundred takes seconds
+
+
+def _spread(heights: Sequence[float]) -> list[float]:
+    """Heights in the same order, `_SPACING` apart, each group that had to move centred where it was."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
+        groups.append([i])
+        while (
+            len(groups) > 1
+            and _middle(heights, groups[-1]) - _middle(heights, groups[-2])
+            < _SPACING * (len(groups[-1]) + len(groups[-2])) / 2
+        ):
+            last = groups.pop()
+            groups[-1] += last
+    moved = [0.0] * len(heights)
+    for group in groups:
+        for k, i in enumerate(group):
+            moved[i] = _middle(heights, group) + (k - (len(group) - 1) / 2) * _SPACING
+    return moved
+
+
+def _middle(heights: Sequence[float], group: Sequence[int]) -> float:
+    return sum(heights[i] for i in group) / len(group)
+
+
+def _frame(first: Axes, second: Axes, context: int) -> None:
+    for axes in (first, second):
+        axes.set_ylim(-0.03, 1.1)
+        axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        axes.grid(alpha=0.3)
+    second.tick_params(labelleft=False)
+    if not second.collections:
+        second.axis("off")
+    first.set_ylabel("Efficiency: 1 - log2 f(2n)/f(n)")
+    first.set_xlabel("Compactness: 1 - log2 s(2n)/s(n)" + ("   (axis cut)" if second.collections else ""))
+    first.set_title(f"by their formulas at n = {context:,}, common widths", fontsize=10)
+
+
+def _write_key(axes: Axes, clusters: Sequence[_Cluster]) -> None:
+    axes.axis("off")
+    lines: list[tuple[str, str, bool]] = []
+    for label, meaning in MEANINGS.items():
+        chosen = [(i, cluster) for i, cluster in enumerate(clusters, 1) if cluster.label == label]
+        if chosen:
+            lines.append((f"{label}: {meaning}", COLOURS[label], True))
+        for number, cluster in chosen:
+            names = ", ".join(row.architecture.title for row in cluster.rows)
+            wrapped = textwrap.wrap(f"{number}  {names}", 92, subsequent_indent="     ")
+            lines += [(text, COLOURS[label], False) for text in wrapped]
+    for i, (text, colour, is_head) in enumerate(lines):
+        y = 1 - (i + 0.5) / max(len(lines), 40)
+        weight = "bold" if is_head else "normal"
+        line = axes.text(0, y, text, color=colour, fontsize=8.5, weight=weight, transform=axes.transAxes, va="center")
+        line.set_in_layout(False)

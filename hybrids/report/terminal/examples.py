@@ -1,0 +1,269 @@
+"""Examples of a task as a person reads them, and what the task says of itself.
+
+Behind an asked token stands `?`, and what a search returned stands in braces; on a terminal both have colours, too.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from hybrids import registry
+from hybrids.report.terminal.tables import print_rows
+from hybrids.task import DecodedTask, Episode, Split, Task
+
+ASKED, TARGET, WRONG, UNSEEN, RETURNED = "bold yellow", "green", "bold red", "dim", "magenta"
+
+_SPLITS = {split.name.lower(): split for split in Split}
+_INDENT, _PIPE_WIDTH = 4, 120
+_LONGEST_RUN = 3
+"""Of equal tokens at the end; a longer one is shown once, with its length."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of an example: where it is asked, the right answer, and the oracle's; tokens as spelt."""
+
+    position: int
+    token: str
+    target: str
+    oracle: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An example as it is decoded; `returned` tells which tokens of `trace` a search gave."""
+
+    prompt: list[str]
+    trace: list[str]
+    returned: list[bool]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example, spelt; `decoded` where the task is."""
+
+    index: int
+    slices: dict[str, int]
+    tokens: list[str]
+    answers: list[Answer]
+    decoded: Trace | None
+
+
+def read_examples(task: Task, indices: Sequence[int], *, seed: int, split: Split) -> list[Example]:
+    """The examples `indices` of a split, with the oracle's answers; those of a decoded task with their traces."""
+    index = torch.tensor(list(indices))
+    batch = task.sample(index, seed=seed, split=split)
+    solved = task.solve(batch.tokens, batch.positions)
+    traces = [None] * len(index)
+    if isinstance(task, DecodedTask):
+        traces = [_spell_trace(task, episode) for episode in task.episodes(index, seed=seed, split=split)]
+    examples = []
+    for row, number in enumerate(indices):
+        tokens = [task.spell(token) for token in batch.tokens[row].tolist()]
+        asked = batch.valid[row]
+        spelt = ([task.spell(token) for token in answers[row][asked].tolist()] for answers in (batch.targets, solved))
+        places = batch.positions[row][asked].tolist()
+        answers = [Answer(at, tokens[at], *pair) for at, *pair in zip(places, *spelt, strict=True)]
+        slices = {key: int(values[row]) for key, values in batch.slices.items()}
+        examples.append(Example(number, slices, tokens, answers, traces[row]))
+    return examples
+
+
+def _spell_trace(task: DecodedTask, episode: Episode) -> Trace:
+    returned: list[bool] = []
+    while len(returned) < len(episode.trace):
+        found = task.search([*episode.prompt, *episode.trace[: len(returned)]])
+        returned += [True] * len(found) if found else [False]
+    prompt, trace = ([task.spell(token) for token in tokens] for tokens in (episode.prompt, episode.trace))
+    return Trace(prompt, trace, returned[: len(trace)])
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """What a task states of itself, and its settings."""
+    stated = {
+        "name": registry.name_of(type(task)),
+        "source": registry.get("task", registry.name_of(type(task))).source,
+        "settings": task.settings(),
+        "chance_accuracy": task.chance_accuracy,
+        "facts": task.facts,
+        "bits": task.bits,
+        "vocab_size": task.vocab_size,
+        "length": task.length,
+        "num_targets": task.num_targets,
+        "facts_end": task.facts_end,
+        "generated_on": task.generated_on,
+        "slice_values": {key: list(values) for key, values in task.slice_values.items()},
+        "sizes": {key: list(values) for key, values in task.sizes.items()},
+    }
+    if isinstance(task, DecodedTask):
+        stated["max_new_tokens"] = task.max_new_tokens
+        stated["stop_tokens"] = [task.spell(token) for token in task.stop_tokens]
+    return stated
+
+
+def fact_rows(task: Task) -> list[tuple[str, str]]:
+    """`describe` as a table of words, without name, source and settings."""
+    stated = describe(task)
+    rows = [
+        ("chance accuracy", f"{stated['chance_accuracy']:.4g}"),
+        ("facts", "no single number" if stated["facts"] is None else f"{stated['facts']:,}"),
+        ("bits", "none stated" if stated["bits"] is None else f"{stated['bits']:,.1f}"),
+        ("vocabulary", f"{stated['vocab_size']:,}"),
+        ("length", f"{stated['length']:,}"),
+        ("targets", f"{stated['num_targets']:,}"),
+        ("state is read after", "no such place" if task.facts_end is None else f"{task.facts_end:,} tokens"),
+        ("slices", _spell_values(stated["slice_values"])),
+        ("sizes", _spell_values(stated["sizes"])),
+        ("generated on", stated["generated_on"]),
+    ]
+    if "stop_tokens" in stated:
+        rows += [("new tokens", f"{stated['max_new_tokens']:,}"), ("stop tokens", _shorten(stated["stop_tokens"]))]
+    return rows
+
+
+def _spell_values(values: dict[str, list[int]]) -> str:
+    return "; ".join(f"{key} {_shorten(numbers)}" for key, numbers in values.items()) or "none"
+
+
+def _shorten(numbers: Sequence[int] | Sequence[str]) -> str:
+    if len(numbers) > 10:
+        return f"{numbers[0]} ... {numbers[-1]} ({len(numbers)} values)"
+    return " ".join(map(str, numbers))
+
+
+def spell_settings(task: Task) -> str:
+    """Settings as they are typed."""
+    words = {None: "null", True: "true", False: "false"}
+    given = task.settings().items()
+    spelt = [(k, words[v] if v is None or isinstance(v, bool) else str(v).replace(" ", "")) for k, v in given]
+    return " ".join(f"{key}={value}" for key, value in spelt)
+
+
+def modes_of(cls: type[Task]) -> list[str]:
+    """Values of the setting `mode` that a task names when it refuses another; none without this setting."""
+    if "mode" not in registry.defaults_of(cls):
+        return []
+    try:
+        cls(mode="?")  # type: ignore[call-arg]
+    except ValueError as error:
+        listed = re.search(r"(?:allowed: |one of )([\w, ]+)", str(error))
+        return re.findall(r"\w+", listed[1]) if listed else []
+    raise ValueError(f"{cls.__name__} takes mode=?, so that its modes cannot be listed")
+
+
+def print_examples(examples: Sequence[Example], console: Console) -> None:
+    """Each example: its tokens, or prompt and trace, and its answers beside the oracle's."""
+    for example in examples:
+        slices = " ".join(f"{key}={value}" for key, value in example.slices.items())
+        console.print(Text(f"example {example.index}: {slices}"), soft_wrap=True)
+        for name, text in _parts(example):
+            console.print(Text(f"  {name}"))
+            for line in _wrap(text, console.width - _INDENT):
+                console.print(Text(" " * _INDENT) + line, soft_wrap=True)
+        console.print()
+
+
+def _wrap(units: Sequence[Text], width: int) -> Iterator[Text]:
+    """Lines of whole units, one space between them."""
+    line = Text()
+    for unit in units:
+        if line and line.cell_len + 1 + unit.cell_len > width:
+            yield line
+            line = Text()
+        line = Text.assemble(line, " " if line else "", unit)
+    yield line
+
+
+def _parts(example: Example) -> Iterator[tuple[str, list[Text]]]:
+    wrong = [answer for answer in example.answers if answer.oracle != answer.target]
+    if example.decoded is None:
+        yield "tokens", _tokens_text(example)
+        yield "answers", [_answer_text(answer) for answer in sorted(example.answers, key=lambda a: a.position)]
+        return
+    yield "prompt", [Text(word) for word in example.decoded.prompt]
+    yield "trace", _trace_text(example.decoded)
+    written = f"{len(example.answers) - len(wrong)} of the {len(example.answers)} tokens that a model has to write"
+    yield "oracle", [Text(f"agrees with {written}", style=WRONG if wrong else TARGET)]
+
+
+def _tokens_text(example: Example) -> list[Text]:
+    asked = {answer.position for answer in example.answers}
+    tokens, last = example.tokens, max(asked, default=0)
+    run = next((n for n in range(len(tokens)) if tokens[-1 - n] != tokens[-1]), len(tokens))
+    run = min(run, len(tokens) - 1 - last)
+    shown = tokens if run <= _LONGEST_RUN else tokens[: len(tokens) - run + 1]
+    words = [
+        Text(f"{word}?", style=ASKED) if place in asked else Text(word, style=UNSEEN if place > last else "")
+        for place, word in enumerate(shown)
+    ]
+    if len(shown) < len(tokens):
+        words.append(Text(f"({run} times)", style=UNSEEN))
+    return words
+
+
+def _answer_text(answer: Answer) -> Text:
+    oracle = (f"oracle {answer.oracle}", UNSEEN if answer.oracle == answer.target else WRONG)
+    asked, target = (f"{answer.token}?", ASKED), (answer.target, TARGET)
+    return Text.assemble(f"[{answer.position}] ", asked, " ", target, ", ", oracle, ";")
+
+
+def _trace_text(trace: Trace) -> list[Text]:
+    words, is_inside = [], False
+    for place, (word, returned) in enumerate(zip(trace.trace, trace.returned, strict=True)):
+        follows = trace.returned[place + 1 : place + 2] == [True]
+        opens, closes = returned and not is_inside, returned and not follows
+        text = f"{'{' if opens else ''}{word}{'}' if closes else ''}"
+        words.append(Text(text, style=RETURNED if returned else TARGET))
+        is_inside = returned
+    return words
+
+
+def to_json(task: Task, examples: Sequence[Example], *, seed: int, split: Split) -> str:
+    """Everything that is printed, as one JSON object."""
+    drawn = {"seed": seed, "split": split.name.lower()}
+    return json.dumps({**describe(task), **drawn, "examples": [asdict(example) for example in examples]}, indent=2)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see hybrids task --help")
+
+
+def read_arguments(arguments: Sequence[str], description: str) -> argparse.Namespace:
+    """Arguments of `hybrids task`; ValueError for a wrong one."""
+    parser = _Parser(prog="hybrids task", description=description)
+    parser.add_argument("task", help="its name; hybrids plugins lists them")
+    parser.add_argument("settings", nargs="*", metavar="setting=value", help="as in task.setting=value of a run")
+    parser.add_argument("--split", default="train", help=f"one of {', '.join(_SPLITS)}")
+    parser.add_argument("--seed", type=int, default=0, help="data.seed of a run")
+    parser.add_argument("--index", type=int, default=0, help="number of the first example")
+    parser.add_argument("--count", type=int, default=3, help="how many")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    args = parser.parse_intermixed_args(arguments)
+    if args.split not in _SPLITS:
+        raise ValueError(f"unknown split {args.split!r}; {registry.suggest(args.split, _SPLITS)}")
+    for name, least in (("seed", 0), ("index", 0), ("count", 1)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name}={getattr(args, name)} must be at least {least}")
+    return args
+
+
+def show(task: Task, args: argparse.Namespace) -> None:
+    """Print the examples that are asked for and what the task states; in colours on a terminal, at its width."""
+    split = _SPLITS[args.split]
+    examples = read_examples(task, range(args.index, args.index + args.count), seed=args.seed, split=split)
+    if args.json:
+        return print(to_json(task, examples, seed=args.seed, split=split))
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    console.print(Text(f"{registry.name_of(type(task))} {spell_settings(task)}"), soft_wrap=True)
+    console.print(Text(f"split={args.split} seed={args.seed}\n"), soft_wrap=True)
+    print_examples(examples, console)
+    print_rows("what the task states", ["", "value"], fact_rows(task))

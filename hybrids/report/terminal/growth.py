@@ -1,0 +1,106 @@
+"""How the state and the cost of a step grow with the context, layer by layer, measured without training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hybrids.model.backbone import Backbone
+from hybrids.report.terminal.state import Part, measure_parts
+from hybrids.triangle.coordinates import Coordinates, Measured, locate
+
+COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A layer, or the whole stack, at the contexts measured."""
+
+    layer: str
+    measured: tuple[Measured, ...]
+
+    def at(self, context: int) -> Measured:
+        return next(one for one in self.measured if one.context == context)
+
+    def coordinates(self, context: int) -> Coordinates:
+        """Efficiency and Compactness from `context` and twice of it, both measured."""
+        return locate(self.at(context), self.at(2 * context))
+
+
+def contexts_around(context: int) -> list[int]:
+    """`context` and its doubles and halves, from a sixteenth to four times; ValueError below 1."""
+    if context < 1:
+        raise ValueError(f"context={context} must be at least 1: nothing grows from an empty context")
+    halves = [context // 2**k for k in range(4, 0, -1) if context // 2**k >= 1]
+    return [*dict.fromkeys(halves), context, 2 * context, 4 * context]
+
+
+def measure_growth(backbone: Backbone, contexts: Sequence[int]) -> list[Growth]:
+    """Every layer in order, then the total; backbone only, one sequence."""
+    tables = {context: measure_parts(backbone, context) for context in contexts}
+    labels = list(dict.fromkeys(part.layer for part in tables[contexts[0]]))
+    layers = [
+        Growth(label, tuple(_sum(c, [p for p in tables[c] if p.layer == label]) for c in contexts)) for label in labels
+    ]
+    return [*layers, Growth("total", tuple(_sum(c, tables[c]) for c in contexts))]
+
+
+def _sum(context: int, parts: Sequence[Part]) -> Measured:
+    return Measured(
+        context=context,
+        state_bits=sum(part.bits for part in parts),
+        step_flops=sum(part.flops for part in parts),
+        step_bytes=sum(part.bytes_read for part in parts),
+    )
+
+
+def table_rows(growths: Sequence[Growth], context: int) -> list[list[str]]:
+    """Rows under `COLUMNS`, at `context` and twice of it."""
+    rows = []
+    for growth in growths:
+        once, twice, place = growth.at(context), growth.at(2 * context), growth.coordinates(context)
+        counts = [f"{n:,}" for pair in zip(once[1:], twice[1:], strict=True) for n in pair]
+        rows.append([growth.layer, *counts, f"{place.efficiency:.3f}", f"{place.compactness:.3f}"])
+    return rows
+
+
+def csv_rows(growths: Sequence[Growth]) -> list[list[object]]:
+    """Everything measured, with a header."""
+    rows = [[growth.layer, *one] for growth in growths for one in growth.measured]
+    return [["layer", *Measured._fields], *rows]
+
+
+def draw_growth(growths: Sequence[Growth], context: int, path: Path, *, title: str) -> None:
+    """State bits and FLOPs of a step against the context, both on logarithmic axes; PNG or SVG by the name."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    total = growths[-1].coordinates(context)
+    _draw(left, growths, "state_bits", f"state: Compactness {total.compactness:.2f} at {context}", "bits")
+    _draw(right, growths, "step_flops", f"decode step: Efficiency {total.efficiency:.2f} at {context}", "FLOPs")
+    for axes in (left, right):
+        axes.axvspan(context, 2 * context, color="0.92", zorder=0)
+    left.legend(fontsize=8, title="layer", ncols=1 + len(growths) // 9)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw(axes: Axes, growths: Sequence[Growth], quantity: str, title: str, unit: str) -> None:
+    """Layers that cost the same lie on one line, which is named once."""
+    curves: dict[tuple[int, ...], list[str]] = {}
+    for growth in growths:
+        curves.setdefault(tuple(getattr(one, quantity) for one in growth.measured), []).append(growth.layer)
+    contexts = [one.context for one in growths[0].measured]
+    for values, layers in curves.items():
+        is_total = "total" in layers
+        name = ", ".join(layers)
+        axes.plot(
+            contexts, values, marker=".", label=name, color="black" if is_total else None, lw=2 if is_total else 1.2
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("context (tokens)")
+    axes.set_ylabel(unit)
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)

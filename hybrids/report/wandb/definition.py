@@ -1,0 +1,91 @@
+"""The file that a W&B workspace and report are kept in, and their way to W&B."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wandb
+import wandb_workspaces.reports.v2.interface as wr
+import wandb_workspaces.workspaces as ws
+from pydantic import BaseModel
+from wandb.errors import Error as WandbError
+from wandb_workspaces.reports.v2.internal import ReportViewspec
+from wandb_workspaces.workspaces.internal import View
+
+from hybrids.training.record import write_file
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A workspace and a report on the same runs; both know the ids that W&B gave them when they were saved."""
+
+    workspace: ws.Workspace
+    report: wr.Report
+
+    def write(self, path: Path) -> None:
+        """The JSON that wandb-workspaces makes of them, as one file."""
+        parts = {"workspace": self.workspace._to_model(), "report": self.report._to_model()}
+        record = {"version": VERSION, **{name: _to_json(model) for name, model in parts.items()}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(record, indent=1) + "\n")
+
+    def adopt(self, path: Path) -> None:
+        """Take over the ids of the definition in `path`, so that what was saved is replaced and not doubled."""
+        if not path.is_file():
+            return
+        old = read(path).workspace, read(path).report
+        if (old[0].entity, old[0].project) != (self.workspace.entity or old[0].entity, self.workspace.project):
+            return
+        self._set_entity(old[0].entity)
+        self.workspace._internal_id, self.workspace._internal_name = old[0]._internal_id, old[0]._internal_name
+        self.report.id = old[1].id
+
+    def upload(self, path: Path, entity: str) -> None:
+        """Save both to W&B for a user or team, empty: the default one, and their ids to `path`.
+
+        Raises ValueError where W&B refuses or cannot be reached.
+        """
+        try:
+            entity = entity or self.workspace.entity or wandb.Api().default_entity or ""
+            if not entity:
+                raise ValueError("W&B names no default entity; give the user or team: entity=<name>")
+            if entity != self.workspace.entity:
+                self._forget()
+                self._set_entity(entity)
+            for part in (self.report, self.workspace):  # a report makes its project, where there is none
+                part.save()
+                self.write(path)
+        except (WandbError, OSError) as error:
+            reason = " ".join(str(error).split())
+            again = f"hybrids dashboard upload={path} tries again"
+            raise ValueError(f"W&B does not take the dashboard ({reason}); {again}") from error
+
+    def _set_entity(self, entity: str) -> None:
+        self.workspace.entity = self.report.entity = entity
+
+    def _forget(self) -> None:
+        self.workspace._internal_id = self.workspace._internal_name = self.report.id = ""
+
+
+def read(path: Path) -> Definition:
+    """A definition from its file; ValueError where it is none."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; hybrids dashboard <folder of a sweep> writes such a file")
+    try:
+        record = json.loads(path.read_text())
+        if record["version"] != VERSION:
+            raise ValueError(f"version {record['version']}, where this hybrids reads {VERSION}")
+        view, spec = View.model_validate(record["workspace"]), ReportViewspec.model_validate(record["report"])
+        report = wr.Report._from_model(spec)
+        report.width = spec.spec.width  # pyright: ignore[reportAttributeAccessIssue]  (which _from_model forgets)
+        return Definition(ws.Workspace._from_model(view), report)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise ValueError(f"{path} is no dashboard, or damaged ({reason}); delete it and make it again") from error
+
+
+def _to_json(model: BaseModel) -> Any:
+    return json.loads(model.model_dump_json(by_alias=True, exclude_none=True))

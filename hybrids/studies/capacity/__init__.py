@@ -1,0 +1,1 @@
+"""How many facts a pattern learns to give back: the search, the runs behind it, and its record."""

@@ -1,0 +1,1 @@
+"""What tasks share: single questions, in-context search, recalled bits, places of queries."""

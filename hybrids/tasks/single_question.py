@@ -1,0 +1,174 @@
+"""Tasks that ask one question about a context, answered at once or after one in-context search.
+
+`vanilla`: context, question, and the answer is the next token. `retrieval`: the model writes the question again as a
+search, reads what the tool returns, and then writes the answer:
+
+    vanilla      x1 ... xn q1 ... qk              | answer
+    retrieval    x1 ... xn q1 ... qk              | [SS] q1 ... qk [ES] (found) answer [EOS]
+
+The loss is on all that stands after the bar save `(found)`, which the tool writes.
+Source: arXiv:2402.18510, sections 4.2 and 5.1.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrids.registry import suggest
+from hybrids.rng import Draws
+from hybrids.task import Batch, DecodedTask, Episode, Split, Task
+from hybrids.tasks.in_context_search import SearchTokens, last_query
+from hybrids.tasks.recalled_bits import recalled_bits
+
+MODES = ("vanilla", "retrieval")
+SPECIALS = ("[EOS]", "[SS]", "[ES]", "[FAILED]")
+EOS, OPEN, CLOSE, FAILED = range(len(SPECIALS))
+"""Tokens of every task of this kind, in both modes; its own come after."""
+
+
+class Question(NamedTuple):
+    """Drawn examples, in tokens."""
+
+    context: Int[Tensor, "B N"]
+    query: Int[Tensor, "B K"]
+    found: Int[Tensor, "B 1"]
+    """What a search for the query returns."""
+    answer: Int[Tensor, "B 1"]
+
+
+class QuestionTask(DecodedTask):
+    """A context of `num_tokens` tokens and a question of `num_query` tokens, as in the docstring of this module.
+
+    A model may generate one token in `vanilla`, its answer; in `retrieval` twice as many as the reference, so that
+    there is room for one more search, and the answer is the token before `[EOS]`, if the model has written it itself.
+    """
+
+    special = SearchTokens(open=OPEN, close=CLOSE, failed=FAILED)
+
+    answers: range
+    """Tokens that can be an answer."""
+    max_num_tokens: int
+    """Longest context that the vocabulary allows."""
+    stored_bits: float | None
+    """Bits that an exact answerer without a tool has stored when the question comes; None with a reason."""
+    num_alternatives: int
+    """Answers that are possible once the question is known."""
+
+    def __init__(self, *, mode: str, num_tokens: int, num_query: int, answers: range) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r} is unknown; {suggest(mode, MODES)}")
+        self.mode, self.num_tokens, self.num_query, self.answers = mode, num_tokens, num_query, answers
+        self.facts_end, self.prompt_end = num_tokens, num_tokens + num_query
+        if mode == "vanilla":
+            self.length, self.num_targets, self.max_new_tokens = self.prompt_end + 1, 1, 1
+            self.stop_tokens = tuple(answers)
+        else:
+            self.found_at = self.prompt_end + num_query + 2
+            self.length, self.num_targets = self.found_at + 3, num_query + 4
+            self.max_new_tokens, self.stop_tokens = 2 * self.num_targets, (EOS,)
+
+    @abstractmethod
+    def ask(self, draws: Draws) -> Question:
+        """Examples of these random numbers."""
+
+    @abstractmethod
+    def answer(self, context: Sequence[int], query: Sequence[int]) -> int:
+        """The answer of an exact reader; written independently of `ask` and of `look_up`."""
+
+    @abstractmethod
+    def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
+        """What the tool finds for these words in the text before them; None for nothing."""
+
+    def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
+        rows = self._write(index, seed, split)
+        written = torch.arange(self.prompt_end, self.length, device=index.device)
+        if self.mode == "retrieval":
+            written = torch.cat([written[: self.num_query + 2], written[self.num_query + 3 :]])
+        targets = rows.index_select(1, written)
+        slices = {"num_tokens": torch.full_like(index, self.num_tokens)}
+        positions = (written - 1).repeat(len(index), 1)
+        return Batch(rows, positions, targets, torch.ones_like(targets, dtype=torch.bool), slices)
+
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
+        answered = torch.tensor([self._answered(row) for row in tokens.tolist()], device=tokens.device)
+        return answered.gather(1, positions)
+
+    def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
+        end, rows = self.prompt_end, self._write(index, seed, split).tolist()
+        if self.mode == "vanilla":
+            return [Episode(row[:end], row[end:], []) for row in rows]
+        return [Episode(row[:end], row[end:], [[row[self.found_at]]]) for row in rows]
+
+    def search(self, tokens: Sequence[int]) -> list[int] | None:
+        query = last_query(tokens, self.special)
+        if query is None:
+            return None
+        found = self.look_up(query.text, query.words)
+        return [FAILED if found is None else found]
+
+    def judge(self, episode: Episode, written: Sequence[int]) -> bool | None:
+        right = episode.trace[0 if self.mode == "vanilla" else -2]
+        given = self._given(written)
+        return given == right if given in self.answers else None
+
+    @property
+    def bits(self) -> float | None:
+        """None in `retrieval`: the tool looks up what the model has not stored."""
+        return self.stored_bits if self.mode == "vanilla" else None
+
+    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
+        if self.bits is None or self.facts is None:
+            return None
+        return recalled_bits(errors, bits=self.bits, num_facts=self.facts, num_symbols=self.num_alternatives)
+
+    @property
+    def slice_values(self) -> dict[str, tuple[int, ...]]:
+        return {"num_tokens": (self.num_tokens,)}
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Contexts of up to eight times this one, as far as the vocabulary goes."""
+        return {"num_tokens": tuple(n for k in range(4) if (n := 2**k * self.num_tokens) <= self.max_num_tokens)}
+
+    def resize(self, **sizes: int) -> Task:
+        return self.replace(**sizes)
+
+    def at_context(self, context: int) -> Task:
+        """As long a context as fits; the question and its answer keep their length."""
+        return self.replace(num_tokens=context - (self.length - self.num_tokens))
+
+    def _write(self, index: Int[Tensor, " B"], seed: int, split: Split) -> Int[Tensor, "B N"]:
+        """Prompts with their traces."""
+        context, query, found, answer = self.ask(Draws.of(index, seed=seed, stream=split))
+        if self.mode == "vanilla":
+            return torch.cat([context, query, answer], dim=1)
+        opened, closed, end = (torch.full_like(answer, token) for token in (OPEN, CLOSE, EOS))
+        return torch.cat([context, query, opened, query, closed, found, answer, end], dim=1)
+
+    def _answered(self, row: list[int]) -> list[int]:
+        """For each place the token that comes next; what the search returns is never asked."""
+        context, query = row[: self.num_tokens], row[self.num_tokens : self.prompt_end]
+        answer = self.answer(context, query)
+        if self.mode == "vanilla":
+            return [*context, *query, answer, EOS][1:]
+        return [*context, *query, OPEN, *query, CLOSE, FAILED, answer, EOS, EOS][1:]
+
+    def _given(self, written: Sequence[int]) -> int | None:
+        """The answer that a model gives, or None."""
+        written = list(written)
+        if self.mode == "vanilla":
+            return written[0] if written else None
+        before = written[: written.index(EOS)] if EOS in written else []
+        is_of_the_tool = len(before) > 1 and before[-2] == CLOSE
+        return None if not before or is_of_the_tool else before[-1]
+
+
+def check_setting(name: str, value: int, low: int, high: int, why: str = "") -> None:
+    """ValueError unless low <= value <= high; `why` says what sets these limits."""
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value} must be from {low} to {high}{why and f' ({why})'}")

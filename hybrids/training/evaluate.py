@@ -1,0 +1,174 @@
+"""Evaluate a trained run on a grid of task sizes, also beyond those it was trained on."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import product
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+
+from hybrids.registry import suggest
+from hybrids.task import Task
+from hybrids.training.data import DataSettings, TaskData
+from hybrids.training.lit import LitModel
+from hybrids.training.measurements import decode_first
+from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
+from hybrids.training.record import RunFolder, write_file
+from hybrids.training.run import Run, TrainerSettings
+from hybrids.training.train import build_model, log_backends
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """Scores of one combination of sizes; None where the task refuses it, with the reason.
+
+    Those of a task that is decoded are teacher-forced; `decoded` holds what the model makes of it on its own.
+    """
+
+    sizes: Mapping[str, int]
+    accuracy: float | None
+    exact_match: float | None
+    loss: float | None
+    reason: str = ""
+    decoded: Mapping[str, float] = field(default_factory=dict)
+
+
+def evaluate_grid(
+    run: Run,
+    folder: RunFolder,
+    sizes: Mapping[str, Sequence[int]],
+    *,
+    num_examples: int,
+    batch_size: int,
+    num_decoded_examples: int = 0,
+    accelerator: str = "cpu",
+    backend: str | None = None,
+    threads: int | None = None,
+) -> list[GridCell]:
+    """Test scores of the last good checkpoint for every combination of `sizes` (empty: the task's own grid).
+
+    `backend` is that of all ops; None takes what the run asks for, or `auto` on another kind of device than it had.
+    Raises ValueError for a run without a usable checkpoint and for a size that the task does not have.
+    """
+    _check_sizes(num_examples=num_examples, batch_size=batch_size)
+    if num_decoded_examples < 0:
+        raise ValueError(f"num_decoded_examples={num_decoded_examples} must not be negative (0: decode none)")
+    TrainerSettings(accelerator=accelerator).check_devices()
+    run = run.on(accelerator, backend)
+    keep_freed_memory()
+    set_threads(threads)
+    task = run.task.build()
+    grid = _grid(task, sizes)
+    settings = DataSettings(
+        seed=run.data.seed,
+        batch_size=batch_size,
+        eval_batch_size=batch_size,
+        num_test_examples=num_examples,
+        num_decoded_examples=num_decoded_examples,
+    )
+    lit = load_model(run, folder, task)
+    log_backends(run)
+    trainer = make_trainer(run)
+    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    with matmul_precision(tf32=run.trainer.tf32):
+        cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
+    if all(cell.reason for cell in cells):
+        raise ValueError(f"no combination of these sizes fits; the first: {cells[0].reason}")
+    return cells
+
+
+def make_trainer(run: Run) -> Trainer:
+    """What tests a model on the device and in the precision of a run, and leaves nothing behind."""
+    return Trainer(
+        accelerator=run.trainer.accelerator,
+        devices=1,
+        precision=run.trainer.precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+
+
+def _grid(task: Task, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Values of every size of the task, those of `sizes` in place of its own."""
+    for name, values in sizes.items():
+        if name not in task.sizes:
+            raise ValueError(f"sizes.{name} is no size of this task; {suggest(name, task.sizes)}")
+        if not values:
+            raise ValueError(f"sizes.{name}=[] is empty; give at least one value")
+    return {**task.sizes, **{name: tuple(values) for name, values in sizes.items()}}
+
+
+def load_model(run: Run, folder: RunFolder, task: Task) -> LitModel:
+    """The model of a run with the weights of its last good checkpoint."""
+    checkpoint, problems = folder.last_checkpoint()
+    for problem in problems:
+        print(f"{problem}; evaluating {checkpoint}")
+    if checkpoint is None:
+        raise ValueError(
+            f"run={folder.path} has no checkpoint yet; train it for at least {run.trainer.val_every} steps"
+        )
+    if folder.read_result() is None:
+        print(f"run {folder.path} has not finished; evaluating {checkpoint.name}")
+    lit = LitModel(
+        build_model(run, task), task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every
+    )
+    lit.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    return lit
+
+
+def _evaluate_cell(
+    trainer: Trainer, lit: LitModel, task: Task, sizes: Mapping[str, int], settings: DataSettings
+) -> GridCell:
+    try:
+        resized = task.resize(**sizes)
+    except ValueError as error:
+        return GridCell(sizes, None, None, None, str(error))
+    if resized.vocab_size != task.vocab_size:
+        return GridCell(sizes, None, None, None, f"needs a vocabulary of {resized.vocab_size}")
+    lit.use_task(resized)
+    scores = trainer.test(lit, datamodule=TaskData(resized, settings), verbose=False)[0]
+    decoded = decode_first(lit, resized, settings, trainer)
+    return GridCell(sizes, scores["test/accuracy"], scores["test/exact_match"], scores["test/loss"], decoded=decoded)
+
+
+def decoded_scores(cells: Sequence[GridCell]) -> list[str]:
+    """Names of the scores of decoding; none where nothing was decoded."""
+    return list(dict.fromkeys(name for cell in cells for name in cell.decoded))
+
+
+def share_of_none(cells: Sequence[GridCell], alternatives: str) -> list[tuple[dict[str, int], float]]:
+    """For each combination of the other sizes, how often none of the measured values of `alternatives` is met.
+
+    Values of this size ask for different answers to the same prompts, so that exact matches exclude each other.
+    """
+    met: dict[tuple[tuple[str, int], ...], float] = {}
+    for cell in cells:
+        if cell.exact_match is not None:
+            others = tuple((name, value) for name, value in cell.sizes.items() if name != alternatives)
+            met[others] = met.get(others, 0.0) + cell.exact_match
+    return [(dict(others), 1 - share) for others, share in met.items()]
+
+
+def write_grid(cells: Sequence[GridCell], path: Path) -> None:
+    """One CSV row per combination; empty scores where the task refused it."""
+    text = StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    names = decoded_scores(cells)
+    rows.writerow(
+        [*cells[0].sizes, "accuracy", "exact_match", "loss", *(f"decoded/{name}" for name in names), "reason"]
+    )
+    for cell in cells:
+        decoded = [cell.decoded.get(name) for name in names]
+        rows.writerow([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, *decoded, cell.reason])
+    write_file(path, text.getvalue())

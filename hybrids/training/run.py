@@ -1,0 +1,228 @@
+"""One run: everything that makes it, and the identity that follows from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hybrids.mixer import Mixer
+from hybrids.model.block import Choice, Letter
+from hybrids.ops.backend import Choice as BackendChoice
+from hybrids.ops.backend import check_name
+from hybrids.ops.demand import OPS
+from hybrids.pattern import Pattern
+from hybrids.registry import defaults_of, name_of, suggest
+from hybrids.task import DecodedTask, Task
+from hybrids.training.data import DataSettings
+from hybrids.training.logs import LogSettings
+from hybrids.training.optim import OptimSettings
+from hybrids.training.process import matmul_precision
+from hybrids.training.record import RunFolder
+
+
+@dataclass(kw_only=True)
+class ModelSettings:
+    """Width of the model; with tied embeddings the head is the embedding matrix."""
+
+    d_model: int = 64
+    tie_embeddings: bool = True
+
+
+@dataclass(kw_only=True)
+class TrainerSettings:
+    """How long and on what to train. Validation and a checkpoint come every `val_every` steps.
+
+    `target` ends the run once the validation accuracy reaches it; null trains for all `max_steps`.
+    `threads` is the number of CPU threads of one process; null leaves PyTorch's. `tf32` lets a GPU multiply float32
+    with 10 bits of mantissa, as most Triton kernels do in any case, so that without it they are not used for float32.
+    """
+
+    max_steps: int = 1000
+    target: float | None = 0.995
+    val_every: int = 100
+    log_every: int = 20
+    precision: str = "32-true"
+    tf32: bool = False
+    compile: bool = False
+    accelerator: str = "cpu"
+    devices: int = 1
+    strategy: str = "auto"
+    threads: int | None = None
+    progress_bar: bool = True
+    profiler: str | None = None
+
+    PRECISIONS = ("32-true", "bf16-mixed")
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "val_every", "log_every", "devices", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"trainer.{name}={value} must be at least 1")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise ValueError(f"trainer.target={self.target} must lie in (0, 1], or be null")
+        if self.precision not in self.PRECISIONS:
+            raise ValueError(f"trainer.precision={self.precision!r} is unknown; allowed: {', '.join(self.PRECISIONS)}")
+        if self.accelerator not in ("cpu", "gpu"):
+            raise ValueError(f"trainer.accelerator={self.accelerator!r} is unknown; allowed: cpu, gpu")
+        if self.strategy not in ("auto", "ddp"):
+            raise ValueError(f"trainer.strategy={self.strategy!r} is unknown; allowed: auto, ddp")
+        if self.profiler not in (None, "simple", "advanced", "pytorch"):
+            raise ValueError(f"trainer.profiler={self.profiler!r} is unknown; allowed: null, simple, advanced, pytorch")
+
+    def check_devices(self) -> None:
+        """Raise ValueError where this machine lacks the devices; a run may be evaluated without those it trained on."""
+        if self.accelerator == "gpu" and torch.cuda.device_count() < self.devices:
+            raise ValueError(
+                f"trainer.accelerator=gpu with devices={self.devices}: this machine has {torch.cuda.device_count()} "
+                "usable CUDA devices; allowed: that many at most, or trainer=cpu"
+            )
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that makes a run, resolved: plugin classes chosen, settings checked, nothing built."""
+
+    pattern: Pattern
+    letters: Mapping[str, Letter]
+    task: Choice[Task]
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: LogSettings = field(default_factory=LogSettings)
+    backend: str = "auto"
+    """Of the ops of all mixers that have it; a mixer's own setting `backend` goes before."""
+    seed: int = 0
+    runs_dir: Path = Path("runs")
+    rerun: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The same as plain values, as config.yaml will hold it."""
+    notes: tuple[str, ...] = ()
+    """What was worked out from the settings, to be said when the run starts."""
+
+    def __post_init__(self) -> None:
+        check_name(self.backend)
+
+    @property
+    def id(self) -> str:
+        """Task, pattern and a hash of `identity`."""
+        text = json.dumps(self.identity, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        spelling = self.pattern.compact().replace(":", "~")
+        return f"{name_of(self.task.cls)}-{spelling if len(spelling) <= 32 else spelling[:29] + '...'}-{digest}"
+
+    @property
+    def folder(self) -> "RunFolder":
+        return RunFolder(self.runs_dir / self.id)
+
+    @cached_property
+    def backends(self) -> dict[str, dict[str, BackendChoice]]:
+        """Letter in use -> op -> its backend on the device of the run, and why.
+
+        Raises ValueError for a backend that cannot run, and for one that no letter has.
+        """
+        used = {letter: self.letters[letter].mixer for letter in self.pattern.letters if letter in self.letters}
+        with torch.random.fork_rng(devices=[]):
+            built = {letter: mixer.build(self.model.d_model) for letter, mixer in used.items() if mixer is not None}
+        offered = {name for mixer in built.values() for demand in mixer.demands() for name in OPS[demand.op]}
+        if self.backend not in ("auto", "torch", *offered):
+            allowed = suggest("", ["auto", *sorted(offered | {"torch"})])
+            raise ValueError(f"backend={self.backend}: no letter of pattern={self.pattern.compact()} has it; {allowed}")
+        return {letter: self._choose(f"mixers.{letter}", mixer) for letter, mixer in built.items()}
+
+    @property
+    def backend_names(self) -> dict[str, str]:
+        """Letter -> backend of its main op; other ops that run a kernel follow, as in `fla+short_conv:mamba_ssm`."""
+        return {letter: _spell(list(choices.items())) for letter, choices in self.backends.items()}
+
+    def choose_backends(self, model: nn.Module) -> None:
+        """Give every mixer of a model the backends of this run; ValueError as of `backends`."""
+        if not self.backends:
+            return
+        for mixer in model.modules():
+            if isinstance(mixer, Mixer):
+                self._choose("mixers", mixer)
+
+    def _choose(self, place: str, mixer: Mixer[Any]) -> dict[str, BackendChoice]:
+        device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
+        dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
+        try:
+            with matmul_precision(tf32=self.trainer.tf32):
+                return mixer.choose_backends(self.backend, device=device, dtype=dtype)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+    def logged_as(self, group: str | None, job_type: str | None) -> "Run":
+        """The same run, logged to W&B under these names; its config.yaml says so."""
+        names = {"group": group, "job_type": job_type}
+        config = {**self.config, "logger": {**self.config.get("logger", {}), **names}}
+        return replace(self, logger=replace(self.logger, **names), config=config)
+
+    def on(self, accelerator: str, backend: str | None = None) -> "Run":
+        """The same run on one device of a kind, to be evaluated there.
+
+        All its ops ask for `backend`; None asks for what the run asks, or for `auto` on another kind of device.
+        """
+        moved = replace(self, trainer=replace(self.trainer, accelerator=accelerator, devices=1))
+        if backend is None and accelerator == self.trainer.accelerator:
+            return moved
+        letters = {name: letter.without("backend") for name, letter in self.letters.items()}
+        return replace(moved, letters=letters, backend=backend or "auto")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The values that can change a number; a setting at its default does not enter.
+
+        So an option that is added later, at the default that keeps the old behaviour, leaves old runs known.
+        Loggers, paths, loader workers, devices, threads and ranks do not enter.
+        """
+        unused = () if issubclass(self.task.cls, DecodedTask) else ("num_decoded_examples",)
+        letters = {
+            letter: {
+                "mixer": _choice(self.letters[letter].without("backend").mixer),
+                "channel": _choice(self.letters[letter].channel),
+            }
+            for letter in self.pattern.letters
+        }
+        return {
+            "pattern": str(self.pattern),
+            "letters": letters,
+            "task": _choice(self.task),
+            "model": _changed(self.model),
+            "optim": _changed(self.optim),
+            "data": _changed(self.data, without=("num_workers", *unused)),
+            "trainer": _changed(self.trainer, without=_PLACE),
+            "precision": self.trainer.precision,
+            "backend": self.backend_names,
+            "seed": self.seed,
+        }
+
+
+_PLACE = ("accelerator", "devices", "strategy", "threads", "progress_bar", "profiler", "log_every", "precision")
+
+
+def _spell(choices: list[tuple[str, BackendChoice]]) -> str:
+    if not choices:
+        return "torch"
+    (_, main), *others = choices
+    return "+".join([main.backend, *(f"{op}:{choice.backend}" for op, choice in others if choice.backend != "torch")])
+
+
+def _choice(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    defaults = defaults_of(choice.cls)
+    changed = {name: value for name, value in choice.settings.items() if value != defaults[name]}
+    return {"name": name_of(choice.cls), **changed}
+
+
+def _changed(settings: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    default = type(settings)()
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in without}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}

@@ -1,0 +1,263 @@
+"""Train and evaluate one run with Lightning: start or continue it, test it, write its result."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from hybrids.model.model import Model
+from hybrids.task import Task
+from hybrids.training.data import TaskData
+from hybrids.training.lit import LitModel
+from hybrids.training.logs import StepProgressBar, build_loggers
+from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
+from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
+from hybrids.training.provenance import describe_code, name_cpu
+from hybrids.training.record import RESULT_VERSION, Result, RunFolder
+from hybrids.training.run import Run
+from hybrids.training.wandb_result import log_result
+
+log = logging.getLogger(__name__)
+
+
+class StopEarly(Callback):
+    """Ends training once the validation accuracy reaches the target, or the loss is no number any more.
+
+    Remembered in checkpoints, so that a run resumed just after that does not train on.
+    """
+
+    def __init__(self, target: float | None) -> None:
+        self.target = target
+        self.reason: str | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop |= self.reason is not None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        scores = _scores(trainer.callback_metrics, "val")
+        if not math.isfinite(scores["loss"]):
+            self.reason = "diverged"
+        elif self.target is not None and scores["accuracy"] >= self.target:
+            self.reason = "target"
+        trainer.should_stop |= self.reason is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.reason = state_dict["reason"]
+
+
+class Clock(Callback):
+    """Seconds spent training, over all resumes."""
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = state_dict["seconds"]
+
+
+def build_model(run: Run, task: Task) -> Model:
+    """The model of a run with its backends and its initial weights, which depend on `run.seed` alone."""
+    seed_everything(run.seed, verbose=False)
+    settings = run.model
+    model = Model(task.vocab_size, settings.d_model, run.pattern, run.letters, tie_embeddings=settings.tie_embeddings)
+    run.choose_backends(model)
+    return model
+
+
+def train(run: Run) -> Result:
+    """Train a run to its end and return its result.
+
+    A finished run is left alone, an interrupted one continues from its last good checkpoint. All settings are
+    checked by building what they describe before anything is written. Raises ValueError for a setting.
+    """
+    task = run.task.build()
+    for note in run.notes if not is_child() else ():
+        print(note)
+    run.trainer.check_devices()
+    run.data.check_ranks(run.trainer.devices)
+    model = build_model(run, task)
+    folder = run.folder
+    if is_child():
+        with matmul_precision(tf32=run.trainer.tf32):
+            return _train(run, task, model, folder)
+    if folder.path.exists() and run.rerun:
+        with folder.lock():
+            pass  # ValueError while another process is in it: its folder must not move away under it
+        print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
+    finished = folder.read_result()
+    if finished is not None:
+        _say_finished(folder, finished)
+        return finished
+    folder.create(run.config)
+    with folder.lock(), matmul_precision(tf32=run.trainer.tf32):
+        return _train(run, task, model, folder)
+
+
+def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
+    keep_freed_memory()
+    set_threads(run.trainer.threads)
+    checkpoint, problems = folder.last_checkpoint()
+    for problem in problems:
+        rank_zero_warn(f"{problem}; continuing from {checkpoint}")
+    if checkpoint is not None and not is_child():
+        print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
+    log_backends(run)
+    sizes = measure_sizes(model, task.length)
+    if run.trainer.compile:
+        model.backbone.compile()
+    lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
+    data = TaskData(task, run.data)
+    clock, stop = Clock(), StopEarly(run.trainer.target)
+    trainer = _build_trainer(run, folder, [stop, clock])
+    trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    steps, stopped = trainer.global_step, stop.reason or "max_steps"
+    val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
+    test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+    result = Result(
+        **sizes,
+        version=RESULT_VERSION,
+        id=run.id,
+        identity=run.identity,
+        code=describe_code(),
+        hardware=_describe_hardware(trainer),
+        backend=run.backend_names,
+        steps=steps,
+        examples=steps * run.data.batch_size,
+        seconds=round(clock.seconds, 1),
+        stopped=stopped,
+        overlap=find_overlap(task, run.data),
+        chance_accuracy=task.chance_accuracy,
+        val=val,
+        test=test,
+    )
+    if trainer.is_global_zero:
+        decoded = decode_first(lit, task, run.data, trainer)
+        if decoded:
+            result["decoded"] = decoded
+        result["triangle"] = place_in_triangle(lit, task, run.data, trainer)
+        if run.trainer.profiler is not None:
+            # Lightning would log it, at a level that is hidden; it does not declare the attribute.
+            print(trainer.profiler.summary())  # type: ignore[attr-defined]
+        folder.write_result(result)
+        _summarise(trainer, result, rate=run.optim.lr)
+    return result
+
+
+def log_backends(run: Run) -> None:
+    """Say which backend each op runs on, and why."""
+    if is_child():
+        return
+    for letter, choices in run.backends.items():
+        for op, choice in choices.items():
+            log.info("%s: %s on %s%s", letter, op, choice.backend, f" ({choice.reason})" if choice.reason else "")
+
+
+def _val_interval(run: Run) -> int:
+    return min(run.trainer.val_every, run.trainer.max_steps)
+
+
+def _validate_last(
+    trainer: Trainer, lit: LitModel, data: TaskData, folder: RunFolder, *, is_between: bool
+) -> dict[str, float]:
+    """Validation scores of the last weights; with a checkpoint if training ended between two validations."""
+    scores = _scores(trainer.callback_metrics, "val")  # none where a run is resumed after its last step
+    if is_between:
+        trainer.save_checkpoint(folder.checkpoint_dir / f"step={trainer.global_step:08d}.ckpt")
+        if trainer.is_global_zero:
+            for path in folder.checkpoints()[2:]:
+                path.unlink()
+    if is_between or not scores:
+        scores = _scores(trainer.validate(lit, datamodule=data, verbose=False)[0], "val")
+    return scores
+
+
+def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
+    settings = run.trainer
+    callbacks = [
+        *callbacks,
+        ModelCheckpoint(  # no every_n_train_steps: it saves after each validation, so a resume repeats none
+            dirpath=folder.checkpoint_dir,
+            filename="step={step:08d}",
+            auto_insert_metric_name=False,
+            monitor="step",
+            mode="max",
+            save_top_k=2,
+            save_on_train_epoch_end=False,
+        ),
+    ]
+    if settings.progress_bar:
+        callbacks.append(StepProgressBar(refresh_rate=settings.log_every))
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_epochs=-1,  # one epoch without end: Lightning restarts the loader of an epoch it resumes
+        val_check_interval=_val_interval(run),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        use_distributed_sampler=False,  # Lightning's would shuffle
+        logger=build_loggers(run.logger, folder.path, run.id, {**run.config, "pattern": run.pattern.compact()}),
+        callbacks=callbacks,
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        profiler=settings.profiler,
+        default_root_dir=folder.path,
+    )
+
+
+def is_child() -> bool:
+    """Whether this process is a further rank that Lightning started; the first rank reads and writes the folder."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def _say_finished(folder: RunFolder, result: Result) -> None:
+    print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
+    if result["code"] != describe_code():
+        rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
+
+
+def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
+    prefix = f"{split}/"
+    return {name.removeprefix(prefix): float(value) for name, value in metrics.items() if name.startswith(prefix)}
+
+
+def _summarise(trainer: Trainer, result: Result, *, rate: float) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            log_result(logger.experiment, result, rate=rate)
+            logger.experiment.finish()
+
+
+def _describe_hardware(trainer: Trainer) -> dict[str, Any]:
+    is_cuda = trainer.strategy.root_device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if is_cuda else name_cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "ranks": trainer.world_size,
+    }

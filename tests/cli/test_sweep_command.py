@@ -1,0 +1,74 @@
+"""`hybrids train -m`: one table of all cells, whichever of them fail."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+SHORT = ("trainer.max_steps=2", "trainer.val_every=2")
+
+
+def read_summary():
+    (path,) = Path("runs/sweeps").glob("*/summary.csv")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_is_one_table_and_again_nothing(train):
+    sweep = ("-m", "pattern=L,A", "task.num_pairs=1,2", *SHORT)
+    reply = train(*sweep)
+    assert reply.code == 0
+    rows = read_summary()
+    cells = [f"pattern={p} task.num_pairs={n}" for p in "LA" for n in (1, 2)]
+    assert [row["cell"] for row in rows] == cells
+    assert all(any(cell in line and "runs/mqar-" in line for line in reply.out.splitlines()) for cell in cells)
+    for row in rows:
+        result = json.loads((Path(row["run"]) / "result.json").read_text())
+        assert float(row["accuracy"]) == pytest.approx(result["test"]["accuracy"], abs=1e-4)
+        assert int(row["state bits"]) == result["state_bits"]
+    results = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/result.json")}
+    assert len(results) == 4
+    again = train(*sweep)
+    assert again.out.count("has finished; nothing is done") == 4
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/result.json")} == results
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(train):
+    reply = train("-m", "task.num_pairs=9,1", "pattern=A", *SHORT)
+    assert reply.code == 1
+    rows = read_summary()
+    assert [row["accuracy"] == "failed" for row in rows] == [True, False]
+    assert rows[0]["run"].startswith("num_pairs=9 do not fit into length=16: at most 4 do")
+    assert "sweep cell 0 failed: num_pairs=9 do not fit" in reply.err
+    assert "Traceback" not in reply.err
+    assert len(list(Path("runs").glob("*/result.json"))) == 1
+
+
+def test_a_defect_in_a_cell_shows_its_traceback(train, monkeypatch):
+    def broken(run):
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr("hybrids.cli.sweep.train", broken)
+    reply = train("-m", "pattern=L,A")
+    assert reply.code == 1
+    assert reply.err.count("Traceback") == 2
+    assert [row["run"] for row in read_summary()] == ["by chance", "by chance"]
+
+
+def test_a_failed_cell_leaves_no_wandb_log_open_for_the_next(train, monkeypatch):
+    finished = []
+    stand_in = SimpleNamespace(run="of the cell", finish=lambda exit_code: finished.append(exit_code))
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    train("-m", "pattern=L,LX")
+    assert finished == [1]
+
+
+def test_a_cell_on_several_devices_is_a_process_of_its_own(train, processes):
+    reply = train("-m", "pattern=L,A", "trainer=ddp_cpu")
+    assert [command[:4] for command in processes] == [[sys.executable, "-m", "hybrids.cli", "train"]] * 2
+    assert "pattern=A" in processes[1] and "trainer=ddp_cpu" in processes[1]
+    assert reply.code == 1
+    assert all("exit code 3" in row["run"] for row in read_summary())
