@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
+
 
 class ChannelMixer(nn.Module, ABC):
     """Mixes features within one token. Configuration and initialisation as for a `Mixer`."""
@@ -12,7 +14,7 @@ class ChannelMixer(nn.Module, ABC):
     def __init__(self, d_model: int) -> None:
         super().__init__()
         if d_model < 1:
-            raise ValueError(f"d_model={d_model} must be at least 1")
+            raise UserError(f"d_model={d_model} must be at least 1")
         self.d_model = d_model
 
     @abstractmethod

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.ops.backend import Choice, check_name, resolve_all
 from hybrids.ops.demand import OPS, Demand
 from hybrids.types import State
@@ -34,7 +35,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
     def __init__(self, d_model: int, backend: str | None = None) -> None:
         super().__init__()
         if d_model < 1:
-            raise ValueError(f"d_model={d_model} must be at least 1")
+            raise UserError(f"d_model={d_model} must be at least 1")
         if backend is not None:
             check_name(backend)
         self.d_model = d_model
@@ -60,7 +61,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
         """Choose the backends of all ops for activations of `dtype` on `device`; by op, with the reasons.
 
         The setting of this mixer goes before `requested`, which also gives way to `auto` where no op has it. Raises
-        ValueError for a backend that cannot run.
+        UserError for a backend that cannot run.
         """
         demands = self.demands()
         if self.backend is not None:

@@ -13,6 +13,8 @@ from itertools import combinations
 from math import comb
 from typing import NamedTuple
 
+from hybrids.errors import UserError
+
 MAX_LAYERS = 10_000
 MAX_PLACEMENTS = 1_000
 MAX_PERIOD = 64
@@ -33,11 +35,11 @@ class Layer:
 
     def __post_init__(self) -> None:
         if not self.letters or not all(re.fullmatch("[A-Z]", letter) for letter in self.letters):
-            raise ValueError(f"layer letters {self.letters!r}: each must be one of A-Z, and one at least is needed")
+            raise UserError(f"layer letters {self.letters!r}: each must be one of A-Z, and one at least is needed")
         if self.join not in ("", "+", ":") or (self.join == "") != (len(self.letters) == 1):
-            raise ValueError(f"layer join {self.join!r} with {self.letters!r}: '' joins one letter, '+' or ':' several")
+            raise UserError(f"layer join {self.join!r} with {self.letters!r}: '' joins one letter, '+' or ':' several")
         if self.join == ":" and len(self.letters) != 2:
-            raise ValueError(f"layer {self}: ':' joins exactly two letters")
+            raise UserError(f"layer {self}: ':' joins exactly two letters")
 
     def __str__(self) -> str:
         return self.join.join(self.letters)
@@ -51,23 +53,23 @@ class Pattern:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
-            raise ValueError(f"a pattern of {len(self.layers)} layers: allowed are 1 to {MAX_LAYERS:,}")
+            raise UserError(f"a pattern of {len(self.layers)} layers: allowed are 1 to {MAX_LAYERS:,}")
 
     @classmethod
     def parse(cls, text: str) -> "Pattern":
-        """Read a pattern; ValueError with the text, the column, what is allowed and what was likely meant."""
+        """Read a pattern; UserError with the text, the column, what is allowed and what was likely meant."""
         if not isinstance(text, str):
-            raise ValueError(
+            raise UserError(
                 f"pattern {text!r} is {type(text).__name__}, not a string such as LLLA or LLLAx6.AA "
                 "(YAML and Hydra read bare words such as null, true and nan as values: quote them)"
             )
         if text in ("", "null", "None"):
-            raise ValueError(f"pattern {text!r}: no pattern is given; write one such as LLLA or LLLAx6.AA")
+            raise UserError(f"pattern {text!r}: no pattern is given; write one such as LLLA or LLLAx6.AA")
         try:
             return cls(_read(text))
         except _ReadError as error:
             message = f"pattern {quote(text)}, column {error.at + 1}: {error.problem}{_hint(text)}"
-            raise ValueError(message) from None
+            raise UserError(message) from None
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -88,18 +90,18 @@ class Pattern:
 def place(depth: int, count: int, *, letter: str = "A", others: str = "L") -> list[str]:
     """Every stack of `depth` layers with `count` times `letter` among `others`; the first has them all at the end.
 
-    Raises ValueError for a depth or count that cannot be, and for more than `MAX_PLACEMENTS` stacks.
+    Raises UserError for a depth or count that cannot be, and for more than `MAX_PLACEMENTS` stacks.
     """
     if letter == others or not re.fullmatch("[A-Z]{2}", letter + others):
-        raise ValueError(f"attention={letter}, others={others}: they must be two different letters A-Z")
+        raise UserError(f"attention={letter}, others={others}: they must be two different letters A-Z")
     if depth < 1:
-        raise ValueError(f"depth={depth} must be at least 1")
+        raise UserError(f"depth={depth} must be at least 1")
     if not 0 <= count <= depth:
-        raise ValueError(f"num_attention={count} does not fit into depth={depth}; allowed: 0 to {depth}")
+        raise UserError(f"num_attention={count} does not fit into depth={depth}; allowed: 0 to {depth}")
     if comb(depth, count) > MAX_PLACEMENTS:
         most = max(d for d in range(count, depth) if comb(d, count) <= MAX_PLACEMENTS)
         number = f"{comb(depth, count):,} patterns, allowed are {MAX_PLACEMENTS:,}"
-        raise ValueError(f"num_attention={count} in depth={depth} gives {number}: depth={most} at most")
+        raise UserError(f"num_attention={count} in depth={depth} gives {number}: depth={most} at most")
     stacks = ("".join(letter if i in at else others for i in range(depth)) for at in combinations(range(depth), count))
     return sorted(stacks, reverse=letter < others)
 

@@ -5,16 +5,17 @@ group `hybrids.plugins`, whose value is a module or a package; of a package, eve
 Knows neither torch nor Hydra.
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
+
+from hybrids.errors import UserError, suggest
 
 KINDS = ("mixer", "channel", "task")
 GROUP = "hybrids.plugins"
@@ -58,18 +59,18 @@ def register(kind: str, name: str, *, source: str) -> Callable[[C], C]:
     """Class decorator that adds a plugin under `kind` and `name`.
 
     `source` says what the class implements (paper and equation, or documentation).
-    Raises ValueError for an unknown kind, and for a name that another class already holds.
+    Raises UserError for an unknown kind, and for a name that another class already holds.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
+        raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
 
     def add(cls: C) -> C:
         entry = Entry(kind, name, cls, source)
         known = _entries.setdefault((kind, name), entry)
         if known.origin != entry.origin:
             both = f"two {kind} plugins are named {name!r}: {known.origin} and {entry.origin}; rename one"
-            reject(known, ValueError(both))
-            raise ValueError(both)
+            reject(known, UserError(both))
+            raise UserError(both)
         _entries[kind, name] = entry
         return cls
 
@@ -82,28 +83,28 @@ def reject(entry: Entry, error: Exception) -> None:
 
 
 def get(kind: str, name: str) -> Entry:
-    """Entry of one plugin; ValueError with the closest match, or with the reason why it cannot be used."""
+    """Entry of one plugin; UserError with the closest match, or with the reason why it cannot be used."""
     load_plugins()
     if kind not in KINDS:
-        raise ValueError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
+        raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
     if (kind, name) in _rejected:
         failure = _rejected[kind, name]
-        raise ValueError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
+        raise UserError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
     if (kind, name) in _entries:
         return _entries[kind, name]
     for failure in _failures.values():
         if failure.module.rpartition(".")[2] == name:
-            raise ValueError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
+            raise UserError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
     broken = f" ({len(_failures)} plugin modules cannot be imported, see `hybrids plugins`)" if _failures else ""
-    raise ValueError(f"unknown {kind} {name!r}{broken}; {suggest(name, names(kind))}")
+    raise UserError(f"unknown {kind} {name!r}{broken}; {suggest(name, names(kind))}")
 
 
 def name_of(cls: type) -> str:
-    """Registered name of a plugin class; ValueError for a class that was never registered."""
+    """Registered name of a plugin class; UserError for a class that was never registered."""
     for entry in _entries.values():
         if entry.cls is cls:
             return entry.name
-    raise ValueError(f"{cls.__module__}.{cls.__qualname__} is not a registered plugin")
+    raise UserError(f"{cls.__module__}.{cls.__qualname__} is not a registered plugin")
 
 
 def names(kind: str) -> list[str]:
@@ -126,13 +127,13 @@ def failures() -> list[Failure]:
 def defaults_of(cls: type) -> dict[str, object]:
     """Settings of a plugin class (its keyword-only arguments) and their defaults.
 
-    Raises ValueError for a setting without a default: a plugin must be buildable from its name alone.
+    Raises UserError for a setting without a default: a plugin must be buildable from its name alone.
     """
     parameters = inspect.signature(cls).parameters.values()
     settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     missing = [name for name, default in settings.items() if default is inspect.Parameter.empty]
     if missing:
-        raise ValueError(f"{cls.__module__}.{cls.__qualname__}: setting {missing[0]!r} has no default; give it one")
+        raise UserError(f"{cls.__module__}.{cls.__qualname__}: setting {missing[0]!r} has no default; give it one")
     return settings
 
 
@@ -148,14 +149,6 @@ def load_plugins() -> None:
 def _announced(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """What the packages on this `sys.path` announce: reading it takes milliseconds, and every `get` asks."""
     return tuple(entry_points(group=GROUP))
-
-
-def suggest(given: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed and, if one is close, what was probably meant."""
-    allowed = list(allowed)
-    close = difflib.get_close_matches(given, allowed, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(allowed) or 'nothing, there are none'}"
 
 
 def _load(point: EntryPoint) -> None:

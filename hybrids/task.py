@@ -36,13 +36,18 @@ class Task(ABC):
     """A family of examples, each a pure function of (seed, split, index).
 
     Keyword-only constructor arguments are the configuration, and each is kept as an attribute of the same
-    name (so that `replace` works). The constructor checks them and raises ValueError.
+    name (so that `replace` works). The constructor checks them and raises UserError.
     """
 
     generated_on: ClassVar[str] = "device"
     """`device`: sampled where the model is. `host`: needs compiled host code, sampled in loader workers."""
     alternatives: ClassVar[str | None] = None
     """A size that chooses which answer to the same prompt is the target; at most one of its values can be met."""
+
+    facts_slice: ClassVar[str | None] = None
+    """Slice key of the number of facts; None where no slice counts them."""
+    choices: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Settings that take one of some words, and these words."""
 
     vocab_size: int
     length: int
@@ -96,7 +101,7 @@ class Task(ABC):
 
     @abstractmethod
     def resize(self, **sizes: int) -> "Task":
-        """The same task at other `sizes`; ValueError where they do not fit together."""
+        """The same task at other `sizes`; UserError where they do not fit together."""
 
     @abstractmethod
     def at_context(self, context: int) -> "Task":

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hybrids import registry
-from hybrids.registry import defaults_of, register, suggest
+from hybrids.errors import suggest
+from hybrids.registry import defaults_of, register
 
 ROOT = Path(__file__).parent.parent
 

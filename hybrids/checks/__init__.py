@@ -17,6 +17,7 @@ from hybrids.checks.decoded import DECODED_CHECKS
 from hybrids.checks.mixers import MIXER_CHECKS
 from hybrids.checks.subject import Check, Subject
 from hybrids.checks.tasks import TASK_CHECKS
+from hybrids.errors import UserError, suggest
 from hybrids.task import DecodedTask
 
 __all__ = ["Check", "Result", "Subject", "checks_for", "exemptions", "run_check", "run_checks"]
@@ -42,14 +43,14 @@ def checks_for(kind: str, cls: type[Any] | None = None) -> tuple[Check, ...]:
     With the class of the plugin also those of what it is beside: a `DecodedTask` has more of them than a `Task`.
     """
     if kind not in _CHECKS:
-        raise ValueError(f"unknown plugin kind {kind!r}; {registry.suggest(kind, _CHECKS)}")
+        raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, _CHECKS)}")
     return _CHECKS[kind] + (DECODED_CHECKS if cls is not None and issubclass(cls, DecodedTask) else ())
 
 
 def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> list[Result]:
     """Run every check on one registered plugin at these settings; nothing is raised for what a check finds.
 
-    Raises ValueError for an unknown plugin, and for an exemption from a check that does not exist.
+    Raises UserError for an unknown plugin, and for an exemption from a check that does not exist.
     """
     subject = Subject(registry.get(kind, name).cls, settings, d_model)
     exempt = exemptions(kind, subject.cls)
@@ -68,16 +69,14 @@ def run_check(check: Check, subject: Subject, exemption: str | None = None) -> R
 
 
 def exemptions(kind: str, cls: type[Any]) -> dict[str, str]:
-    """What a plugin class is exempted from, and why; ValueError for an unknown check or a missing reason."""
+    """What a plugin class is exempted from, and why; UserError for an unknown check or a missing reason."""
     declared: dict[str, str] = getattr(cls, "check_exemptions", {})
     names = [check.__name__ for check in checks_for(kind, cls)]
     for name, reason in declared.items():
         if name not in names:
-            raise ValueError(
-                f"check_exemptions of {cls.__qualname__}: no check {name!r}; {registry.suggest(name, names)}"
-            )
+            raise UserError(f"check_exemptions of {cls.__qualname__}: no check {name!r}; {suggest(name, names)}")
         if not reason.strip():
-            raise ValueError(f"check_exemptions of {cls.__qualname__}: {name!r} needs a reason")
+            raise UserError(f"check_exemptions of {cls.__qualname__}: {name!r} needs a reason")
     return declared
 
 

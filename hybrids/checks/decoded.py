@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from hybrids.checks.subject import Check, Subject
+from hybrids.errors import UserError
 from hybrids.task import Episode, Split
 
 NUM_EPISODES = 32
@@ -79,7 +80,7 @@ def traces_hold_at_other_sizes(subject: Subject) -> None:
         for value in values:
             try:
                 other = task.resize(**{name: value})
-            except ValueError:  # a size that needs another one to change along with it
+            except UserError:  # a size that needs another one to change along with it
                 continue
             episodes = _episodes(other, NUM_EPISODES_PER_SIZE)
             _assert_replayed(other, episodes, f"resize({name}={value})")

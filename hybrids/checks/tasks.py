@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject
+from hybrids.errors import UserError
 from hybrids.task import Batch, Split
 
 NUM_EXAMPLES = 48
@@ -160,7 +161,7 @@ def settings_make_the_task_again(subject: Subject) -> None:
 
 
 def sizes_keep_the_vocabulary(subject: Subject) -> None:
-    """`resize` to a value of `sizes` raises ValueError, or gives that size, the same vocabulary, right answers."""
+    """`resize` to a value of `sizes` raises UserError, or gives that size, the same vocabulary, right answers."""
     task = subject.task()
     for name, values in task.sizes.items():
         assert name in task.settings(), f"sizes has {name!r}, which is no setting: {', '.join(task.settings())}"
@@ -168,7 +169,7 @@ def sizes_keep_the_vocabulary(subject: Subject) -> None:
         for value in values:
             try:
                 other = task.resize(**{name: value})
-            except ValueError:  # a size that needs another one to change along with it
+            except UserError:  # a size that needs another one to change along with it
                 continue
             what, got = f"resize({name}={value})", other.settings()[name]
             assert got == value, f"{what} gives a task with {name}={got}"

@@ -3,7 +3,6 @@
 import argparse
 import sys
 
-from hybrids import registry
 from hybrids.cli import atlas, dashboard
 from hybrids.cli.bits import run_bits
 from hybrids.cli.capacity import run_capacity
@@ -13,6 +12,7 @@ from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
 from hybrids.cli.stacks import run_state, run_triangle
 from hybrids.config.explain import USER_ERRORS
+from hybrids.errors import UserError, suggest
 
 __all__ = ["main", "run_eval", "run_train"]
 
@@ -33,7 +33,7 @@ def main() -> int:
         return programs[command]()
     try:
         if command and not command.startswith("-") and command not in COMMANDS:
-            raise ValueError(f"unknown command {command!r}; {registry.suggest(command, COMMANDS)}")
+            raise UserError(f"unknown command {command!r}; {suggest(command, COMMANDS)}")
         args = _parser().parse_args()
         return args.run(args)
     except USER_ERRORS as error:

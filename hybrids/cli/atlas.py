@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrids.errors import UserError
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.record import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
@@ -32,7 +33,7 @@ def show_atlas(args: argparse.Namespace) -> int:
 
     found = atlas.select(args.name, args.label, args.family)
     if not found:
-        raise ValueError("no architecture is of that name, class and family; hybrids atlas lists all")
+        raise UserError("no architecture is of that name, class and family; hybrids atlas lists all")
     rows = atlas.make_rows(found, args.context)
     if args.json:
         print(atlas.to_json(rows))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hybrids.cli.programs import COMMANDS, run_program
 from hybrids.config.build import open_run
-from hybrids.registry import suggest
+from hybrids.errors import UserError, suggest
 from hybrids.report.page.collect import collect
 from hybrids.report.terminal import effective_bits as bits
 from hybrids.report.terminal.tables import print_rows
@@ -73,7 +73,7 @@ def _bits() -> None:
         path = candidate.folder.path
         try:
             rounded = measure_rounded(candidate.run, candidate.folder, **vars(options))
-        except ValueError as error:
+        except UserError as error:
             if candidate.is_named:
                 raise
             unused.append(f"{path}: {error}")
@@ -83,25 +83,25 @@ def _bits() -> None:
         if len(candidates) > 1:
             print(f"{number} of {len(candidates)}: {path / FILE} and .png beside it")
     if not measured:
-        raise ValueError(f"no run of {', '.join(map(str, paths))} could be measured; the last: {unused[-1]}")
+        raise UserError(f"no run of {', '.join(map(str, paths))} could be measured; the last: {unused[-1]}")
     for reason in unused:
         print(f"not measured: {reason}")
     _print(measured)
 
 
 def read_options(arguments: Sequence[str]) -> tuple[Options, list[Path]]:
-    """Options, and folders; ValueError for an option that cannot be."""
+    """Options, and folders; UserError for an option that cannot be."""
     names, given, paths = [field.name for field in fields(Options)], {}, []
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if argument.startswith("-") or (equals and name not in names and not Path(argument).exists()):
-            raise ValueError(f"unknown option {argument!r}; {suggest(name.lstrip('-'), names)}")
+            raise UserError(f"unknown option {argument!r}; {suggest(name.lstrip('-'), names)}")
         if equals and name in names:
             given[name] = _read(name, text)
         else:
             paths.append(Path(argument))
     if not paths:
-        raise ValueError("no run is named; give folders of runs: hybrids bits runs/<id>")
+        raise UserError("no run is named; give folders of runs: hybrids bits runs/<id>")
     return Options(**given), paths
 
 
@@ -112,13 +112,13 @@ def _read(name: str, text: str) -> Any:
         return tuple(int(part) for part in text.strip("[]").split(",")) if name == "levels" else int(text)
     except ValueError:
         what = f"whole numbers, as in {','.join(map(str, BITS[-3:]))}" if name == "levels" else "a whole number"
-        raise ValueError(f"{name}={text} is not {what}") from None
+        raise UserError(f"{name}={text} is not {what}") from None
 
 
 def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
     """The runs asked for, each once, and why others in a folder cannot be measured.
 
-    Raises ValueError for a run that is named and cannot be, and where no run of a folder can.
+    Raises UserError for a run that is named and cannot be, and where no run of a folder can.
     """
     found: dict[Path, Candidate] = {}
     unused: list[str] = []
@@ -131,22 +131,22 @@ def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
         for run in collection.runs:
             try:
                 found.setdefault(run.path.resolve(), Candidate(*_open(run.path), is_named=False))
-            except ValueError as error:
+            except UserError as error:
                 unused.append(f"{run.name}: {error}")
     if not found:
-        raise ValueError(f"no run of {', '.join(map(str, paths))} can be measured; the first: {unused[0]}")
+        raise UserError(f"no run of {', '.join(map(str, paths))} can be measured; the first: {unused[0]}")
     return list(found.values()), unused
 
 
 def _open(path: Path) -> tuple[Run, RunFolder]:
-    """A finished run whose task has bits; ValueError for another."""
+    """A finished run whose task has bits; UserError for another."""
     run, folder = open_run(path)
     if folder.read_result() is None:
-        raise ValueError(f"run={path} has not finished: it has no result.json; the same hybrids train goes on")
+        raise UserError(f"run={path} has not finished: it has no result.json; the same hybrids train goes on")
     try:
         check_has_bits(run.task.build())
-    except ValueError as error:
-        raise ValueError(f"run={path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"run={path}: {error}") from None
     return run, folder
 
 

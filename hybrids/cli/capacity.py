@@ -16,6 +16,7 @@ from hybrids.cli.programs import COMMANDS, run_program
 from hybrids.config.build import build_run
 from hybrids.config.compose import compose_config
 from hybrids.config.derived import check_varies_facts
+from hybrids.errors import UserError, suggest
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar
@@ -79,9 +80,9 @@ class Options:
         for name, least in (("seeds", 1), ("max_facts", 1), ("steps", 1), ("min_utilisation", 0), ("budget", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+                raise UserError(f"{name}={value} must be at least {least}")
         if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
-            raise ValueError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: all must be positive")
+            raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: all must be positive")
 
 
 def run_capacity() -> int:
@@ -116,7 +117,7 @@ def _capacity() -> None:
 
 
 def read_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
-    """Options of the search and settings of its runs; ValueError for one that cannot be."""
+    """Options of the search and settings of its runs; UserError for one that cannot be."""
     given: dict[str, Any] = {"rates": (1e-2, 3e-2, 1e-1), "seeds": 3, "max_facts": 16, "steps": 400}
     given = given if "--smoke" in arguments else {}
     names, settings = [field.name for field in fields(Options)], []
@@ -125,9 +126,9 @@ def read_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
         if name in names:
             given[name] = _read(name, text, is_flag=not equals)
         elif argument.startswith("-"):
-            raise ValueError(f"unknown option {argument!r}; {registry.suggest(name, names)}")
+            raise UserError(f"unknown option {argument!r}; {suggest(name, names)}")
         elif name in SET_HERE:
-            raise ValueError(f"{argument}: hybrids capacity sets {name}; give {SET_HERE[name]}=")
+            raise UserError(f"{argument}: hybrids capacity sets {name}; give {SET_HERE[name]}=")
         else:
             settings.append(argument)
     return Options(**given), settings
@@ -136,14 +137,14 @@ def read_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
 def _read(name: str, text: str, *, is_flag: bool) -> Any:
     if name in ("confirm", "smoke"):
         if not is_flag:
-            raise ValueError(f"{name}={text}: it takes no value, write --{name}")
+            raise UserError(f"{name}={text}: it takes no value, write --{name}")
         return True
     kind, what = (int, "a whole number") if name in ("seeds", "max_facts", "steps") else (float, "a number")
     try:
         return tuple(float(part) for part in text.split(",")) if name == "rates" else kind(text)
     except ValueError:
         what = "numbers, as in 1e-3,3e-3,1e-2" if name == "rates" else what
-        raise ValueError(f"{name}={text} is not {what}") from None
+        raise UserError(f"{name}={text} is not {what}") from None
 
 
 def _split_patterns(settings: Sequence[str]) -> list[list[str]]:
@@ -193,8 +194,8 @@ class Plan:
             config["optim"] = {**config["optim"], "lr": rate}
         try:
             replace(self.task, settings={**self.task.settings, **changes}).build()
-        except ValueError as error:
-            raise ValueError(f"max_facts={self.grid[-1]}: {error}") from error
+        except UserError as error:
+            raise UserError(f"max_facts={self.grid[-1]}: {error}") from error
         return build_run(config)
 
     def ceiling_row(self) -> list[object]:
@@ -236,11 +237,11 @@ class Plan:
 
 
 def _check_free(overrides: Sequence[str], changes: Mapping[str, Any]) -> None:
-    """ValueError for a setting of the task that varying its facts sets."""
+    """UserError for a setting of the task that varying its facts sets."""
     for text in overrides:
         name = text.partition("=")[0]
         if name.removeprefix("task.") in changes and name.startswith("task."):
-            raise ValueError(f"{text}: hybrids capacity sets {name}; give max_facts=")
+            raise UserError(f"{text}: hybrids capacity sets {name}; give max_facts=")
 
 
 def _plan(options: Options, grid: tuple[int, ...], given: Sequence[str]) -> Plan:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hybrids import registry
+from hybrids.errors import UserError, suggest
 from hybrids.report.page.collect import collect
 from hybrids.studies.capacity.record import trial_folders
 from hybrids.training.logs import LogSettings, is_online
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def show_dashboard(args: argparse.Namespace) -> int:
     """Write the definition of a workspace and a report, and save both to W&B where the user is logged in. Exit code."""
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise ValueError("hybrids dashboard needs wandb-workspaces: pip install 'hybrids[dashboard]'")
+        raise UserError("hybrids dashboard needs wandb-workspaces: pip install 'hybrids[dashboard]'")
     from hybrids.report.wandb.definition import read  # an extra, which other commands do without
 
     folder, given = read_arguments(args.given)
@@ -41,7 +41,7 @@ def show_dashboard(args: argparse.Namespace) -> int:
     file = Path(given["upload"])
     definition = read(file)
     if reason := _why_offline():
-        raise ValueError(f"{reason}; nothing was sent")
+        raise UserError(f"{reason}; nothing was sent")
     return _upload(definition, file, given.get("entity", ""))
 
 
@@ -80,23 +80,23 @@ def _upload(definition: "Definition", file: Path, entity: str) -> int:
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
-    """The folder, and what is given as key=value; ValueError for what cannot be."""
+    """The folder, and what is given as key=value; UserError for what cannot be."""
     folder, given = None, {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in KEYS:
             if not value:
-                raise ValueError(f"{argument} has no value; leave it out or write {key}=<{key}>")
+                raise UserError(f"{argument} has no value; leave it out or write {key}=<{key}>")
             given[key] = value
         elif equals and not Path(argument).exists():
-            raise ValueError(f"unknown setting {key!r}; {registry.suggest(key, KEYS)}")
+            raise UserError(f"unknown setting {key!r}; {suggest(key, KEYS)}")
         elif folder is not None:
-            raise ValueError(f"{folder} and {argument}: hybrids dashboard takes one folder")
+            raise UserError(f"{folder} and {argument}: hybrids dashboard takes one folder")
         else:
             folder = Path(argument)
     further = [str(folder)] if folder else [f"{key}=" for key in given if key not in ("upload", "entity")]
     if "upload" in given and further:
-        raise ValueError(f"upload={given['upload']} holds a whole dashboard; leave {further[0]} out")
+        raise UserError(f"upload={given['upload']} holds a whole dashboard; leave {further[0]} out")
     return folder, given
 
 
@@ -124,18 +124,18 @@ class Logs(NamedTuple):
 
 
 def _find_logs(folder: Path, project: str | None) -> Logs:
-    """The W&B project and groups of the runs in a folder; ValueError where there is not one project, or no group."""
+    """The W&B project and groups of the runs in a folder; UserError where there is not one project, or no group."""
     logs = [log for log in _read_logs(folder) if log.get("wandb")]
     if not logs:
-        raise ValueError(f"{folder} holds no finished run that was logged to W&B; train with logger=wandb")
+        raise UserError(f"{folder} holds no finished run that was logged to W&B; train with logger=wandb")
     projects = sorted({log["project"] for log in logs})
     if project is None and len(projects) > 1:
-        raise ValueError(f"{folder} has runs of {len(projects)} W&B projects: {', '.join(projects)}; give project=")
+        raise UserError(f"{folder} has runs of {len(projects)} W&B projects: {', '.join(projects)}; give project=")
     chosen: str = project or projects[0]
     groups = [log["group"] for log in logs if log["project"] == chosen]
     if None in groups:
         hint = f"hybrids dashboard project={chosen} shows all runs of the project"
-        raise ValueError(f"{groups.count(None)} of {len(groups)} runs in {folder} have no W&B group; {hint}")
+        raise UserError(f"{groups.count(None)} of {len(groups)} runs in {folder} have no W&B group; {hint}")
     return Logs(chosen, tuple(sorted(set(groups))))
 
 

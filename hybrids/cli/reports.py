@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from hybrids.errors import UserError
 from hybrids.report.page.collect import collect
 
 _NEEDED = ("plotly", "jinja2")
@@ -14,7 +15,7 @@ def show_report(args: argparse.Namespace) -> int:
     """Write the page; exit code 1 where a result breaks the law."""
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
-        raise ValueError(f"hybrids report needs {' and '.join(absent)}: pip install 'hybrids[report]'")
+        raise UserError(f"hybrids report needs {' and '.join(absent)}: pip install 'hybrids[report]'")
     from hybrids.report.page.page import write_report  # an extra, which other commands do without
 
     report = write_report(collect(Path(args.folder)), letter=args.letter, facts=args.facts)

@@ -11,6 +11,7 @@ from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.cli.sweep import RememberSweep, run_cell, summarise
 from hybrids.config.build import build_run, open_run
 from hybrids.config.schema import EvalConfig
+from hybrids.errors import UserError
 from hybrids.report.terminal.heatmap import draw_heatmap
 from hybrids.report.terminal.tables import print_grid, print_result, print_rows
 from hybrids.training.evaluate import evaluate_grid, share_of_none, write_grid
@@ -36,7 +37,7 @@ def _eval(config: DictConfig) -> None:
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, EvalConfig)
     if settings.run is None:
-        raise ValueError("run is not set; give the folder of a run: run=runs/<id>")
+        raise UserError("run is not set; give the folder of a run: run=runs/<id>")
     run, folder = open_run(Path(str(settings.run)))
     cells = evaluate_grid(
         run,

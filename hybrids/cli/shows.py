@@ -10,6 +10,7 @@ from hybrids.cli.programs import COMMANDS, run_program
 from hybrids.config.compose import compose
 from hybrids.config.schema import store_schemas
 from hybrids.doctor import examine
+from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.terminal import examples
 from hybrids.report.terminal.tables import print_rows
@@ -74,7 +75,7 @@ def show_pattern(args: argparse.Namespace) -> int:
 def check_plugin(args: argparse.Namespace) -> int:
     kind, equals, name = args.plugin.partition("=")
     if not equals:
-        raise ValueError(f"{args.plugin!r} names no plugin; write {', '.join(f'{k}=<name>' for k in registry.KINDS)}")
+        raise UserError(f"{args.plugin!r} names no plugin; write {', '.join(f'{k}=<name>' for k in registry.KINDS)}")
     results = run_checks(kind, name)
     print_rows(f"checks of {args.plugin}", ["check", "result"], [[r.check, r.message or "passed"] for r in results])
     return 0 if all(result.passed for result in results) else 1

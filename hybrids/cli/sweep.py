@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from hybrids.config.build import build_run
 from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.logs import silence_foreign_messages
@@ -40,14 +41,14 @@ class RememberSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check_depths(config)
-        except ValueError as error:  # Hydra makes a warning of what a callback raises
+        except UserError as error:  # Hydra makes a warning of what a callback raises
             print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(1)
         RememberSweep.folder = Path(config.hydra.sweep.dir)
 
 
 def _check_depths(config: DictConfig) -> None:
-    """ValueError where the patterns of a trajectory have several depths and nothing makes them comparable."""
+    """UserError where the patterns of a trajectory have several depths and nothing makes them comparable."""
     if config.hydra.runtime.choices.get("sweep") != "trajectory":
         return
     given = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
@@ -60,7 +61,7 @@ def _check_depths(config: DictConfig) -> None:
     depths = {text: len(Pattern.parse(text)) for text in spelt}
     if len(set(depths.values())) > 1:
         found = ", ".join(f"{text} has {depth} layers" for text, depth in depths.items())
-        raise ValueError(f"sweep=trajectory over patterns of different depth: {found}; add match=params match_to=LLLL")
+        raise UserError(f"sweep=trajectory over patterns of different depth: {found}; add match=params match_to=LLLL")
 
 
 def run_cell(config: DictConfig) -> None:

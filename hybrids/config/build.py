@@ -12,9 +12,9 @@ from hybrids import registry
 from hybrids.config.derived import set_batch, set_context, set_facts, set_width
 from hybrids.config.explain import NONE, explain, unbound_letter
 from hybrids.config.schema import TrainConfig, schema_of
+from hybrids.errors import UserError, suggest
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
-from hybrids.registry import suggest
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
 
@@ -22,13 +22,13 @@ from hybrids.training.run import Run
 def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
     """The run that a composed configuration describes, or the one a run folder's config.yaml describes.
 
-    Raises ValueError or OmegaConf's errors for a key, type, plugin or letter that does not exist.
+    Raises UserError or OmegaConf's errors for a key, type, plugin or letter that does not exist.
     """
     node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     plain: Any = OmegaConf.to_container(node, resolve=True)
     values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(plain), plain))
     if not 0 <= values.seed < 2**32:
-        raise ValueError(f"seed={values.seed} must lie between 0 and {2**32 - 1}")
+        raise UserError(f"seed={values.seed} must lie between 0 and {2**32 - 1}")
     task = _choose("task", values.task)
     assert task is not None
     plain.pop("sweep", None)  # what it has chosen stands in the other settings
@@ -63,8 +63,8 @@ def open_run(path: Path) -> tuple[Run, RunFolder]:
     folder = RunFolder.open(path)
     try:
         return build_run(folder.read_config()), folder
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ValueError(f"{folder.config_file} cannot be used: {explain(error)}") from None
+    except (OmegaConfBaseException, UserError) as error:
+        raise UserError(f"{folder.config_file} cannot be used: {explain(error)}") from None
 
 
 def _schema_for(plain: Mapping[str, Any]) -> DictConfig:
@@ -83,17 +83,17 @@ def _schema_for(plain: Mapping[str, Any]) -> DictConfig:
 
 
 def _name_of_choice(key: str, kind: str, node: Any) -> str | None:
-    """Name of the plugin chosen at `key`, None for none; ValueError where there is no choice."""
+    """Name of the plugin chosen at `key`, None for none; UserError where there is no choice."""
     group, _, letter = key.partition(".")
     if letter and not re.fullmatch("[A-Z]", letter):
-        raise ValueError(f"{key}: {unbound_letter(letter, [])}")
+        raise UserError(f"{key}: {unbound_letter(letter, [])}")
     if kind != "task" and (node is None or node == {"name": NONE}):
         return None
     if isinstance(node, Mapping) and isinstance(node.get("name"), str):
         return node["name"]
     option = f"{kind}@{group}.{letter}" if letter else kind
     given = "null" if node is None else node
-    raise ValueError(f"{key}={given} names no {kind}; write {option}=<{kind}>, {suggest('', registry.names(kind))}")
+    raise UserError(f"{key}={given} names no {kind}; write {option}=<{kind}>, {suggest('', registry.names(kind))}")
 
 
 def _bind_letters(values: TrainConfig) -> dict[str, Letter]:
@@ -101,7 +101,7 @@ def _bind_letters(values: TrainConfig) -> dict[str, Letter]:
     default = _choose("channel", values.channel)
     for letter in channels:
         if letter not in values.mixers:
-            raise ValueError(f"channels.{letter} is set, but {unbound_letter(letter, list(values.mixers))}")
+            raise UserError(f"channels.{letter} is set, but {unbound_letter(letter, list(values.mixers))}")
     return {name: Letter(_choose("mixer", node), channels.get(name, default)) for name, node in values.mixers.items()}
 
 

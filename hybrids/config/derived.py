@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from hybrids import registry
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Choice
 from hybrids.pattern import Pattern
@@ -22,61 +23,61 @@ from hybrids.triangle.match import Size, check_quantity, match_width, size_of
 
 
 def set_context(run: Run, context: int) -> Run:
-    """The run at another context of its task, facts in proportion; ValueError where the task cannot be there."""
+    """The run at another context of its task, facts in proportion; UserError where the task cannot be there."""
     task = run.task.build()
     try:
         settings = task.at_context(context).settings()
-    except ValueError as error:
-        raise ValueError(f"context={context}: {error}") from error
+    except UserError as error:
+        raise UserError(f"context={context}: {error}") from error
     return _change_task(run, "context", f"context={context}", settings)
 
 
 def set_facts(run: Run) -> Run:
-    """The run whose training shows 1 ... as many facts as its task has, log-uniform; ValueError where it cannot.
+    """The run whose training shows 1 ... as many facts as its task has, log-uniform; UserError where it cannot.
 
     At one number of facts K many stacks first learn to answer with any fact, right once in K, and stay there for
     thousands of steps. Examples with few facts lead off that plateau, and those with many are learned on the way.
     """
     try:
         cls = check_varies_facts(run)
-    except ValueError as error:
-        raise ValueError(f"vary_facts=true: {error}") from error
+    except UserError as error:
+        raise UserError(f"vary_facts=true: {error}") from error
     facts = run.task.build().facts
     if facts is None:
-        raise ValueError("vary_facts=true needs a task with one number of facts; it has several already")
+        raise UserError("vary_facts=true needs a task with one number of facts; it has several already")
     return _change_task(run, "vary_facts", "vary_facts=true", cls.vary_facts(facts_grid(facts), run.task.settings))
 
 
 def set_batch(run: Run, batch_tokens: int) -> Run:
-    """The run with as many examples in a batch as have so many tokens, whatever the context; ValueError for none."""
+    """The run with as many examples in a batch as have so many tokens, whatever the context; UserError for none."""
     length, given = run.task.build().length, run.data.batch_size
     if given != DataSettings().batch_size:
-        raise ValueError(f"batch_tokens={batch_tokens} would replace data.batch_size={given}; give one of them")
+        raise UserError(f"batch_tokens={batch_tokens} would replace data.batch_size={given}; give one of them")
     batch_size = batch_tokens // length
     if batch_size < 1:
-        raise ValueError(f"batch_tokens={batch_tokens} must be at least the {length} tokens of an example")
+        raise UserError(f"batch_tokens={batch_tokens} must be at least the {length} tokens of an example")
     config = {**run.config, "data": {**run.config["data"], "batch_size": batch_size}, "batch_tokens": None}
     return replace(run, data=replace(run.data, batch_size=batch_size), config=config)
 
 
 def check_varies_facts(run: Run) -> VariesFacts:
-    """The class of the task of a run; ValueError where its number of facts cannot be varied."""
+    """The class of the task of a run; UserError where its number of facts cannot be varied."""
     cls = run.task.cls
     if isinstance(cls, VariesFacts):
         return cls
     able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
-    raise ValueError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
+    raise UserError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
 
 
 def _change_task(run: Run, setting: str, given: str, settings: Mapping[str, Any]) -> Run:
-    """The run with these settings of its task; ValueError where they would replace a list that the user has given."""
+    """The run with these settings of its task; UserError where they would replace a list that the user has given."""
     task: Task = run.task.build()
     defaults = inspect.signature(run.task.cls).parameters
     changed = {name: value for name, value in settings.items() if value != getattr(task, name)}
     for name in changed:
         chosen = getattr(task, name)
         if isinstance(chosen, list) and chosen != defaults[name].default:
-            raise ValueError(f"{given} would replace task.{name}={chosen}; give one of them")
+            raise UserError(f"{given} would replace task.{name}={chosen}; give one of them")
     config = {**run.config, "task": {**run.config["task"], **changed}, setting: None}
     return replace(run, task=Choice(run.task.cls, {**run.task.settings, **changed}), config=config)
 
@@ -84,17 +85,17 @@ def _change_task(run: Run, setting: str, given: str, settings: Mapping[str, Any]
 def set_width(run: Run, quantity: str | None, reference: str | None) -> Run:
     """The run at the width where its backbone has as much of `quantity` as the pattern `reference` at `model.d_model`.
 
-    Both after `task.length` tokens. Raises ValueError for one without the other, and where no width will do.
+    Both after `task.length` tokens. Raises UserError for one without the other, and where no width will do.
     """
     if quantity is None or reference is None:
         given, missing = ("match", "match_to=<pattern>") if reference is None else ("match_to", "match=<quantity>")
-        raise ValueError(f"{given}={quantity or reference} needs {missing}, as in match=state match_to=LLLA")
+        raise UserError(f"{given}={quantity or reference} needs {missing}, as in match=state match_to=LLLA")
     check_quantity(quantity)
     context, width = run.task.build().length, run.model.d_model
     try:
         target = size_of(_builder(run, Pattern.parse(reference)), width, context)
-    except ValueError as error:
-        raise ValueError(f"match_to={reference}: {error}") from error
+    except UserError as error:
+        raise UserError(f"match_to={reference}: {error}") from error
     widths = range(1, 4 * width + 1, max(1, width // 64))
     is_same = Pattern.parse(reference) == run.pattern
     build = _builder(run, run.pattern)

@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hybrids import registry
+from hybrids.errors import UserError, suggest
 from hybrids.pattern import Pattern
-from hybrids.registry import suggest
 
 NONE = "none"
 """Option of the groups mixer and channel for a layer without one."""
 
-USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, MisconfigurationException)
-"""What a user can mend; everything else is a defect and deserves its traceback."""
+USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, OSError, MisconfigurationException)
+"""What a user can mend; everything else, another UserError too, is a defect and deserves its traceback."""
 
 _PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT)
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
@@ -38,7 +38,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return _explain_file(error)
     text = " ".join(str(error).split()) or type(error).__name__
-    return text.removeprefix("ValueError raised while resolving interpolation: ")
+    return text.removeprefix("UserError raised while resolving interpolation: ")
 
 
 def unbound_letter(letter: str, bound: Sequence[str]) -> str:
@@ -106,7 +106,7 @@ def _explain_unreadable(key: str, value: str, reason: str) -> str:
         sweep = "; to sweep over several patterns, add -m" if "," in value else ""
         try:
             Pattern.parse(value)
-        except ValueError as problem:
+        except UserError as problem:
             return f"{problem}{sweep}"
     if "," in value:
         return f"{key}={value} gives several values; add -m to sweep over them, or write a list as {key}=[{value}]"
@@ -140,7 +140,7 @@ def _explain_option(group: str, name: str, text: str) -> str:
     if group in registry.KINDS:
         try:
             registry.get(group, name)
-        except ValueError as error:
+        except UserError as error:
             none = f", {NONE}" if group != "task" and "cannot be used" not in str(error) else ""
             return f"{error}{none}"
     listing = text.partition("Available options")[2].partition("Config search path")[0]

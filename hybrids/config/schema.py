@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hybrids import registry
 from hybrids.config.explain import NONE
+from hybrids.errors import UserError
 from hybrids.pattern import place
 from hybrids.training.data import DataSettings
 from hybrids.training.logs import LogSettings
@@ -103,7 +104,7 @@ def schema_of(cls: type) -> type:
     hints, defaults = get_type_hints(cls.__init__), registry.defaults_of(cls)
     untyped = [name for name in defaults if name not in hints]
     if untyped:
-        raise ValueError(f"setting {untyped[0]!r} has no annotation; give it one")
+        raise UserError(f"setting {untyped[0]!r} has no annotation; give it one")
     settings = [(name, hints[name], _default(value)) for name, value in defaults.items()]
     return make_dataclass(cls.__name__, [("name", str, registry.name_of(cls)), *settings], kw_only=True)
 

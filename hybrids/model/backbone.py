@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.channel import ChannelMixer
+from hybrids.errors import UserError
 from hybrids.model.block import Block, Choice, Letter
 from hybrids.pattern import Layer, Pattern
 from hybrids.types import Cache
@@ -17,14 +18,14 @@ P = TypeVar("P")
 class Backbone(nn.Module):
     """The blocks of a pattern, one after the other.
 
-    `letters` says what each letter of the pattern stands for. Raises ValueError for a letter that is not in it.
+    `letters` says what each letter of the pattern stands for. Raises UserError for a letter that is not in it.
     """
 
     def __init__(self, d_model: int, pattern: Pattern, letters: Mapping[str, Letter]) -> None:
         super().__init__()
         unbound = [letter for letter in pattern.letters if letter not in letters]
         if unbound:
-            raise ValueError(
+            raise UserError(
                 f"pattern={pattern.compact()} uses the letter {unbound[0]}, which stands for nothing; "
                 f"bound letters: {', '.join(sorted(letters))}; bind it with +mixer@mixers.{unbound[0]}=<mixer>"
             )
@@ -64,10 +65,10 @@ def _build_block(d_model: int, layer: Layer, letters: Mapping[str, Letter]) -> B
         if letter.mixer is not None
     ]
     if len(bound) > 1 and len(mixers) < len(bound):
-        raise ValueError(f"layer {layer} joins a letter that is bound to no mixer; allowed: letters with a mixer")
+        raise UserError(f"layer {layer} joins a letter that is bound to no mixer; allowed: letters with a mixer")
     channel = _shared_channel(layer, bound)
     if not mixers and channel is None:
-        raise ValueError(f"layer {layer} has neither a mixer nor a channel mixer; bind the letter to one of them")
+        raise UserError(f"layer {layer} has neither a mixer nor a channel mixer; bind the letter to one of them")
     built = None if channel is None else _build(f"channel mixer of {layer}", channel, d_model)
     return Block(d_model, mixers, built, join=layer.join)
 
@@ -76,11 +77,11 @@ def _build(place: str, choice: Choice[P], d_model: int) -> P:
     """A mixer or channel mixer; what is wrong with its settings is said with the place they belong to."""
     try:
         return choice.build(d_model)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
 
 
 def _shared_channel(layer: Layer, bound: list[Letter]) -> Choice[ChannelMixer] | None:
     if any(letter.channel != bound[0].channel for letter in bound):
-        raise ValueError(f"the letters of layer {layer} have different channel mixers; allowed: one for all of them")
+        raise UserError(f"the letters of layer {layer} have different channel mixers; allowed: one for all of them")
     return bound[0].channel

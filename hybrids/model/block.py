@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn, zeros
 
 from hybrids.channel import ChannelMixer
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.types import State
@@ -54,7 +55,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         if not mixers and channel is None:
-            raise ValueError("a layer with neither a mixer nor a channel mixer does nothing; give it one of them")
+            raise UserError("a layer with neither a mixer nor a channel mixer does nothing; give it one of them")
         self.d_model = d_model
         self.mixers = nn.ModuleList(mixers)
         self.mixer_norm = RMSNorm(d_model) if mixers else None

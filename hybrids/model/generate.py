@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import suggest
 from hybrids.model.model import Model
-from hybrids.registry import suggest
 from hybrids.rng import SCALE_BITS, Draws, exponentials
 
 TIE = 2.0**-16

@@ -7,7 +7,7 @@ How operations are counted (the same rules for what a plugin declares and for wh
     softmax 5, layer norm 5, rms norm 4 per element, weight and bias 1 each: the parts they are made of
     views, copies, casts, gathers, masks, selections, constants, random numbers, integers    0
 Any other operation of PyTorch that yields floating point numbers counts as pointwise. What PyTorch does not
-report as its own operations (custom kernels, fused recurrent layers) cannot be counted and is a ValueError:
+report as its own operations (custom kernels, fused recurrent layers) cannot be counted and is a UserError:
 zero would be a lie.
 """
 
@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.attention import DefinedAttention
 from hybrids.ops.backend import GPU_BACKENDS
@@ -73,7 +74,7 @@ def count_flops(fn: Callable[[], object]) -> int:
     """Floating point operations that `fn` executes, by the rules of this module.
 
     Attention runs as it is defined meanwhile: fused forms hide what they do, and PyTorch's own plain form scales
-    every key beside the queries, a fifth of the attention of narrow heads. Raises ValueError when `fn` runs something
+    every key beside the queries, a fifth of the attention of narrow heads. Raises UserError when `fn` runs something
     that cannot be counted.
     """
     with DefinedAttention(), _OperationCounter() as counter:
@@ -84,7 +85,7 @@ def count_flops(fn: Callable[[], object]) -> int:
 def prefill(module: OnlineProcessor, d_model: int, context: int, *, batch_size: int = 1) -> Any:
     """State of `module` after `context` random tokens (always the same ones), made by running it."""
     if context < 0:
-        raise ValueError(f"context={context} must be at least 0")
+        raise UserError(f"context={context} must be at least 0")
     if context == 0:
         return module.init_state(batch_size)
     generator = torch.Generator().manual_seed(0)
@@ -239,8 +240,8 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
     return 0 if is_free else outputs
 
 
-def _uncountable(func: Any) -> ValueError:
-    return ValueError(f"{func} cannot be counted: it is a custom or fused kernel; count on backend=torch")
+def _uncountable(func: Any) -> UserError:
+    return UserError(f"{func} cannot be counted: it is a custom or fused kernel; count on backend=torch")
 
 
 def _bias(name: str, kwargs: dict[str, Any], outputs: int) -> int:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Letter
 from hybrids.ops.linear_cross_entropy import linear_cross_entropy
@@ -35,7 +36,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         if d_model < 1:
-            raise ValueError(f"model.d_model={d_model} must be at least 1")
+            raise UserError(f"model.d_model={d_model} must be at least 1")
         self.embedding = nn.Embedding(vocab_size, d_model)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
         self.backbone = Backbone(d_model, pattern, letters)

@@ -5,7 +5,7 @@ default `A` is full attention, `S` sliding window, `L` the linear mixer, `M` mam
 `F` and `E` are free-standing MLP and MoE layers, letters that bind no mixer. Where two letters share a symbol
 (`L` and `M`), reading gives the first one.
 
-What a notation cannot say is a ValueError, never an approximation.
+What a notation cannot say is a UserError, never an approximation.
 """
 
 import ast
@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from hybrids.errors import UserError
 from hybrids.notation.blocks import (
     FLA,
     LAYER_TYPES,
@@ -69,9 +70,9 @@ __all__ = [
 def parse_notation(notation: str, text: str) -> Converted:
     """Read `text` as pasted from a config: JSON, Python, `key=value, ...`, or bare names with commas."""
     if notation not in _PARSERS:
-        raise ValueError(f"unknown notation {notation!r}; allowed: {', '.join(_PARSERS)}")
+        raise UserError(f"unknown notation {notation!r}; allowed: {', '.join(_PARSERS)}")
     if not isinstance(text, str):
-        raise ValueError(f"{notation}: {text!r} is {type(text).__name__}, not text")
+        raise UserError(f"{notation}: {text!r} is {type(text).__name__}, not text")
     return _PARSERS[notation](text.strip())
 
 
@@ -121,7 +122,7 @@ def _literal(text: str) -> Any:
 def _keywords(text: str) -> dict[str, Any]:
     call = ast.parse(f"dict({text})", mode="eval").body
     if not isinstance(call, ast.Call) or call.args or not call.keywords:
-        raise ValueError("not a list of key=value")
+        raise UserError("not a list of key=value")
     return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybrids.errors import UserError
 from hybrids.notation.symbols import (
     Config,
     Converted,
@@ -58,7 +59,7 @@ def to_qwen3_next(pattern: Pattern, *, symbols: Symbols = LAYER_TYPES) -> dict[s
     full = [*(i for i, name in enumerate(names) if name == "full_attention"), len(names)]
     config = {"num_hidden_layers": len(names), "full_attention_interval": full[0] + 1}
     if _qwen3_next_names(config) != names:
-        raise ValueError("qwen3_next: full attention must stand at every k-th layer, and only there")
+        raise UserError("qwen3_next: full attention must stand at every k-th layer, and only there")
     return config
 
 
@@ -70,7 +71,7 @@ def to_jamba(pattern: Pattern, *, symbols: Symbols = LAYER_TYPES) -> dict[str, i
     period = full[1] - full[0] if len(full) > 1 else max(n, full[0] + 1)
     config = {"num_hidden_layers": n, "attn_layer_period": period, "attn_layer_offset": full[0]}
     if full[0] >= period or _jamba_names(config) != names:
-        raise ValueError("jamba: attention must stand at every layer i with i % period = offset, and only there")
+        raise UserError("jamba: attention must stand at every layer i with i % period = offset, and only there")
     return config
 
 
@@ -82,7 +83,7 @@ def from_fla(config: Config, symbols: Symbols = FLA) -> Converted:
     for spec in [] if attn is None else [attn] if isinstance(attn, Mapping) else check_list(attn, "fla attn"):
         kind, rest = _fla_spec(spec)
         if settings.setdefault(kind, rest) != rest:
-            raise ValueError(f"fla: {settings[kind]} and {rest} would be one letter; give each its own pattern letter")
+            raise UserError(f"fla: {settings[kind]} and {rest} would be one letter; give each its own pattern letter")
         _place(kinds, spec["layers"], kind, "fla attn layers")
     notes = [
         "model_type says what the native mixer is",
@@ -148,13 +149,13 @@ def _layer_type_names(config: Config) -> tuple[list[str], set[str]]:
         if config.get(key) is not None:
             names = check_names(config[key], key)
             if config.get(depth, len(names)) != len(names):
-                raise ValueError(f"layer_types: {depth}={config[depth]} but {key} has {len(names)} entries")
+                raise UserError(f"layer_types: {depth}={config[depth]} but {key} has {len(names)} entries")
             return names, {key, depth}
     if "full_attention_interval" in config:
         return _qwen3_next_names(config), {depth, "full_attention_interval"}
     if config.keys() & {"attn_layer_period", "attn_layer_offset"}:
         return _jamba_names(config), {depth, "attn_layer_period", "attn_layer_offset"}
-    raise ValueError(
+    raise UserError(
         "layer_types: give layer_types, or num_hidden_layers with full_attention_interval (Qwen3-Next) "
         "or with attn_layer_period and attn_layer_offset (Jamba)"
     )
@@ -169,7 +170,7 @@ def _jamba_names(config: Config) -> list[str]:
     period = check_number(config.get("attn_layer_period", 8), "attn_layer_period", 1)
     offset = check_number(config.get("attn_layer_offset", 4), "attn_layer_offset", 0)
     if offset >= period:
-        raise ValueError(f"jamba: attn_layer_offset={offset} must be below attn_layer_period={period}")
+        raise UserError(f"jamba: attn_layer_offset={offset} must be below attn_layer_period={period}")
     return _names(_depth(config, "num_hidden_layers", "jamba"), period, offset)
 
 
@@ -180,14 +181,14 @@ def _names(depth: int, period: int, offset: int) -> list[str]:
 def _two_kinds(pattern: Pattern, symbols: Symbols, target: str) -> list[str]:
     names = to_entries(pattern, symbols, target)
     if not {*names} <= {"linear_attention", "full_attention"}:
-        raise ValueError(f"{target}: only linear and full attention can be said")
+        raise UserError(f"{target}: only linear and full attention can be said")
     return names
 
 
 def _fla_spec(spec: Any) -> tuple[str, dict[str, Any]]:
     """Kind of the layers of one attention spec, and the rest of it."""
     if not isinstance(spec, Mapping) or not {"layers", "num_heads"} <= spec.keys():
-        raise ValueError(f"fla: attn {spec!r} must be a dict with at least layers and num_heads")
+        raise UserError(f"fla: attn {spec!r} must be a dict with at least layers and num_heads")
     check_number(spec["num_heads"], "fla attn num_heads", 1)
     rest = {key: value for key, value in spec.items() if key != "layers"}
     if spec.get("window_size") is None:
@@ -199,36 +200,36 @@ def _fla_spec(spec: Any) -> tuple[str, dict[str, Any]]:
 def _check_fla_rest(kind: str, rest: Config | None) -> Config:
     needed = {"num_heads", "window_size"} if kind == "window" else {"num_heads"}
     if rest is None or not needed <= rest.keys():
-        raise ValueError(f"fla: {kind} layers need {' and '.join(sorted(needed))}")
+        raise UserError(f"fla: {kind} layers need {' and '.join(sorted(needed))}")
     return rest
 
 
 def _place(kinds: list[str], indices: Any, kind: str, source: str) -> None:
     for index in check_list(indices, source):
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(kinds):
-            raise ValueError(f"{source}: {index!r} must be an integer from 0 to {len(kinds) - 1}")
+            raise UserError(f"{source}: {index!r} must be an integer from 0 to {len(kinds) - 1}")
         if kinds[index] != "native":
-            raise ValueError(f"{source}: layer {index} is named twice")
+            raise UserError(f"{source}: layer {index} is named twice")
         kinds[index] = kind
 
 
 def _depth(config: Any, key: str, source: str) -> int:
     if not isinstance(config, Mapping) or key not in config:
-        raise ValueError(f"{source}: {quote(repr(config))} must be a config with {key}")
+        raise UserError(f"{source}: {quote(repr(config))} must be a config with {key}")
     depth = check_number(config[key], key, 1)
     if depth > MAX_LAYERS:
-        raise ValueError(f"{source}: {key}={depth}; at most {MAX_LAYERS:,} layers are allowed")
+        raise UserError(f"{source}: {key}={depth}; at most {MAX_LAYERS:,} layers are allowed")
     return depth
 
 
 def _check_window(value: Any, source: str) -> int:
     if value is None:
-        raise ValueError(f"{source}: sliding-window layers need a window, and none is given")
+        raise UserError(f"{source}: sliding-window layers need a window, and none is given")
     return check_number(value, f"{source} window", 1)
 
 
 def _check_config(config: Config, key: str) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key}={value!r} must be a dict")
+        raise UserError(f"{key}={value!r} must be a dict")
     return dict(value)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybrids.errors import UserError
 from hybrids.notation.symbols import LEGACY, Config, Converted, Symbols, check_names, to_entries, to_pattern, unread
 from hybrids.pattern import Pattern, quote
 
@@ -40,7 +41,7 @@ def from_nemotron_h(given: str | Sequence[str] | Config, symbols: Symbols = NEMO
     names = [LEGACY.get(name, name) for name in check_names(given, "layers_block_type")]
     for number, name in enumerate(names, 1):
         if name not in characters and name not in symbols.values():
-            raise ValueError(f"layers_block_type, entry {number}: {name!r}; allowed: {', '.join(characters)}")
+            raise UserError(f"layers_block_type, entry {number}: {name!r}; allowed: {', '.join(characters)}")
     return _from_sublayers([characters.get(name, name) for name in names], symbols, "layers_block_type")
 
 
@@ -57,7 +58,7 @@ def to_layers_block_type(pattern: Pattern, *, mlp: str = "", symbols: Symbols = 
 def pattern_from_ratios(layers: int, attention: float, mlp: float = 0.0) -> str:
     """Megatron string of its older ratio options: attention, then MLPs, spread evenly over Mamba layers."""
     if layers < 1 or min(attention, mlp) < 0 or attention + mlp > 1:
-        raise ValueError(f"layers={layers}, attention={attention}, mlp={mlp}: layers >= 1, ratios >= 0, sum <= 1")
+        raise UserError(f"layers={layers}, attention={attention}, mlp={mlp}: layers >= 1, ratios >= 0, sum <= 1")
     attentions, mlps = round(layers * attention), round(layers * mlp)
     mambas = layers - attentions
     stack = _spread(["M"] * layers, "*", mambas / (attentions + 1))
@@ -84,16 +85,16 @@ def _from_sublayers(entries: list[str], symbols: Symbols, source: str) -> Conver
 def _to_sublayers(pattern: Pattern, mlp: str, symbols: Symbols, target: str) -> list[str]:
     entries = to_entries(pattern, symbols, target)
     if mlp not in ("", *_MLPS):
-        raise ValueError(f"{target}: mlp={mlp!r}; allowed: '', '-' (MLP), 'E' (MoE)")
+        raise UserError(f"{target}: mlp={mlp!r}; allowed: '', '-' (MLP), 'E' (MoE)")
     if mlp and {*_MLPS} & {*entries}:
-        raise ValueError(f"{target}: the pattern has MLP layers of its own, so none can follow every mixer")
+        raise UserError(f"{target}: the pattern has MLP layers of its own, so none can follow every mixer")
     return [part for entry in entries for part in (entry, mlp) if part]
 
 
 def _from_nemotron_h_config(config: Config, symbols: Symbols) -> Converted:
     keys = [key for key in ("layers_block_type", "hybrid_override_pattern") if config.get(key) is not None]
     if not keys:
-        raise ValueError("nemotron_h: layers_block_type or hybrid_override_pattern is needed")
+        raise UserError("nemotron_h: layers_block_type or hybrid_override_pattern is needed")
     stack = config[keys[0]]
     read = from_nemotron_h(stack, symbols)
     notes = [*read.notes, *unread(config, {*keys, "num_hidden_layers"})]
@@ -117,9 +118,9 @@ def _spread(stack: list[str], symbol: str, section: float) -> list[str]:
 
 def _check_text(text: Any, source: str) -> None:
     if not isinstance(text, str) or not text:
-        raise ValueError(f"{source}: {text!r} must be a string of one character per sublayer, and not empty")
+        raise UserError(f"{source}: {text!r} must be a string of one character per sublayer, and not empty")
 
 
 def _check_full_attention_alone(text: str, source: str) -> None:
     if "*" in text and "W" in text:
-        raise ValueError(f"{source} {quote(text)}: '*' may not stand in one model with 'W' (nor with + D C H)")
+        raise UserError(f"{source} {quote(text)}: '*' may not stand in one model with 'W' (nor with + D C H)")

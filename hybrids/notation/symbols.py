@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from hybrids.errors import UserError
 from hybrids.pattern import Layer, Pattern, quote
 
 Symbols: TypeAlias = Mapping[str, str]
@@ -50,7 +51,7 @@ def to_pattern(entries: Sequence[str], symbols: Symbols, source: str) -> Pattern
         letter = letters.get(entry) or letters.get(LEGACY.get(entry, entry))
         if letter is None:
             reason = _CANNOT.get(entry, f"it is unknown here; known: {', '.join(dict.fromkeys(symbols.values()))}")
-            raise ValueError(f"{source}, entry {number}: {entry!r} cannot be expressed: {reason}")
+            raise UserError(f"{source}, entry {number}: {entry!r} cannot be expressed: {reason}")
         layers.append(Layer((letter,)))
     return Pattern(tuple(layers))
 
@@ -60,30 +61,30 @@ def to_entries(pattern: Pattern, symbols: Symbols, target: str) -> list[str]:
     for number, layer in enumerate(pattern.layers, 1):
         letter = layer.letters[0]
         if layer.join:
-            raise ValueError(f"{target}: layer {number} is {layer}, but an entry there holds one mixer")
+            raise UserError(f"{target}: layer {number} is {layer}, but an entry there holds one mixer")
         if letter not in symbols:
-            raise ValueError(f"{target}: letter {letter} (layer {number}) has no symbol; known: {', '.join(symbols)}")
+            raise UserError(f"{target}: letter {letter} (layer {number}) has no symbol; known: {', '.join(symbols)}")
         if owner.setdefault(symbols[letter], letter) != letter:
-            raise ValueError(f"{target}: {owner[symbols[letter]]} and {letter} would both be {symbols[letter]!r}")
+            raise UserError(f"{target}: {owner[symbols[letter]]} and {letter} would both be {symbols[letter]!r}")
     return [symbols[layer.letters[0]] for layer in pattern.layers]
 
 
 def check_names(value: Any, source: str) -> list[str]:
     names = list(check_list(value, source))
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"{source}: {quote(repr(value))} must be a list of names, and not empty")
+        raise UserError(f"{source}: {quote(repr(value))} must be a list of names, and not empty")
     return names
 
 
 def check_list(value: Any, source: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{source}: {value!r} must be a list")
+        raise UserError(f"{source}: {value!r} must be a list")
     return value
 
 
 def check_number(value: Any, name: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+        raise UserError(f"{name}={value!r} must be an integer of at least {least}")
     return value
 
 

@@ -19,26 +19,26 @@ from typing import NamedTuple
 
 import torch
 
+from hybrids.errors import UserError, suggest
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.demand import LIMITS, OPS, Demand, Obstacle
-from hybrids.registry import suggest
 
 BACKENDS = ("auto", "torch", "cpp", "fla", "mamba_ssm")
 GPU_BACKENDS = ("fla", "mamba_ssm")
 
 
 def check_name(backend: str) -> None:
-    """Raise ValueError for a backend that does not exist."""
+    """Raise UserError for a backend that does not exist."""
     if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown; {suggest(backend, BACKENDS)}")
+        raise UserError(f"backend={backend!r} is unknown; {suggest(backend, BACKENDS)}")
 
 
 def is_kernel(op: str, backend: str) -> bool:
-    """Whether `backend` is another one than torch; ValueError for one that `op` does not have."""
+    """Whether `backend` is another one than torch; UserError for one that `op` does not have."""
     if backend == "torch":
         return False
     if backend not in OPS[op]:
-        raise ValueError(f"backend={backend}: {op} has no such backend; {suggest(backend, OPS[op])}")
+        raise UserError(f"backend={backend}: {op} has no such backend; {suggest(backend, OPS[op])}")
     return True
 
 
@@ -54,7 +54,7 @@ def resolve(
 ) -> Choice:
     """The backend for one op of a mixer whose tensors are on `device` with activations of `dtype`.
 
-    `auto` takes the fastest that can run; where that is torch on a GPU, it warns once with the cause. Raises ValueError
+    `auto` takes the fastest that can run; where that is torch on a GPU, it warns once with the cause. Raises UserError
     for a backend that does not exist, that the op does not have, or that cannot run, with the reason and the command.
     """
     check_name(requested)
@@ -64,7 +64,7 @@ def resolve(
     is_kernel(demand.op, requested)
     found = obstacles(demand, requested, device, dtype)
     if found:
-        raise ValueError(f"backend={requested} cannot run {demand.op}: {_join(found)}; allowed: auto, torch")
+        raise UserError(f"backend={requested} cannot run {demand.op}: {_join(found)}; allowed: auto, torch")
     return Choice(requested, "as requested")
 
 
@@ -73,14 +73,14 @@ def resolve_all(
 ) -> dict[str, Choice]:
     """The backend of every op of one mixer.
 
-    A kernel is requested of the ops that have one; the others are resolved as `auto`. ValueError where none has it.
+    A kernel is requested of the ops that have one; the others are resolved as `auto`. UserError where none has it.
     """
     check_name(requested)
     able = [demand for demand in demands if requested in OPS[demand.op]]
     if requested not in ("auto", "torch") and not able:
         ops = ", ".join(demand.op for demand in demands) or "nothing with kernels"
         offered = sorted({backend for demand in demands for backend in OPS[demand.op]} | {"torch"})
-        raise ValueError(f"backend={requested}: this mixer uses {ops}; {suggest(requested, ['auto', *offered])}")
+        raise UserError(f"backend={requested}: this mixer uses {ops}; {suggest(requested, ['auto', *offered])}")
     wanted = {demand.op: requested if demand in able else "auto" for demand in demands}
     return {demand.op: resolve(demand, wanted[demand.op], device=device, dtype=dtype) for demand in demands}
 

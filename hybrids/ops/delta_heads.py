@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.short_conv import short_conv
 
@@ -43,9 +44,9 @@ def unit(x: Float[Tensor, "... K"]) -> Float[Tensor, "... K"]:
 
 
 def value_width(d_key: int, expand_v: float) -> int:
-    """`expand_v` times `d_key`. Raises ValueError where that is not a whole number of at least 1."""
+    """`expand_v` times `d_key`. Raises UserError where that is not a whole number of at least 1."""
     if expand_v <= 0 or not math.isclose(d_key * expand_v, round(d_key * expand_v)):
-        raise ValueError(f"expand_v={expand_v} times head_dim={d_key} must be a whole number of at least 1")
+        raise UserError(f"expand_v={expand_v} times head_dim={d_key} must be a whole number of at least 1")
     return round(d_key * expand_v)
 
 

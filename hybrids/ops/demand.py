@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hybrids.registry import suggest
+from hybrids.errors import UserError, suggest
 
 OPS: dict[str, tuple[str, ...]] = {
     "linear_attention": ("fla", "torch"),
@@ -36,9 +36,9 @@ class Demand:
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
-            raise ValueError(f"unknown op {self.op!r}; {suggest(self.op, OPS)}")
+            raise UserError(f"unknown op {self.op!r}; {suggest(self.op, OPS)}")
         if self.gate not in GATES:
-            raise ValueError(f"unknown gate {self.gate!r}; {suggest(self.gate, GATES)}")
+            raise UserError(f"unknown gate {self.gate!r}; {suggest(self.gate, GATES)}")
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,25 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
+
 
 def split_heads(d_model: int, num_heads: int, head_dim: int | None = None) -> int:
     """Width of one head: `head_dim`, or d_model // num_heads where that is None.
 
-    Raises ValueError where a count is not positive or the heads do not divide the width.
+    Raises UserError where a count is not positive or the heads do not divide the width.
     """
     if num_heads < 1:
-        raise ValueError(f"num_heads={num_heads} must be at least 1")
+        raise UserError(f"num_heads={num_heads} must be at least 1")
     if head_dim is None:
         if d_model % num_heads:
-            raise ValueError(
+            raise UserError(
                 f"num_heads={num_heads} does not divide d_model={d_model}; "
                 f"allowed: {_divisors(d_model)}, or any number with head_dim set"
             )
         return d_model // num_heads
     if head_dim < 1:
-        raise ValueError(f"head_dim={head_dim} must be at least 1")
+        raise UserError(f"head_dim={head_dim} must be at least 1")
     return head_dim
 
 
@@ -41,11 +43,11 @@ class GroupedHeads(nn.Module):
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
-            raise ValueError(
+            raise UserError(
                 f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}; allowed: {_divisors(num_heads)}"
             )
         if is_rotary and self.head_dim % 2:
-            raise ValueError(f"head_dim={self.head_dim} is odd; allowed: an even width, or rope=false")
+            raise UserError(f"head_dim={self.head_dim} is odd; allowed: an even width, or rope=false")
         self._widths = [n * self.head_dim for n in (num_heads, self.num_kv_heads, self.num_kv_heads)]
         self.in_proj = nn.Linear(d_model, sum(self._widths), bias=False)
         self.out_proj = nn.Linear(self._widths[0], d_model, bias=False)

@@ -7,15 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.errors import UserError
+
 
 @lru_cache(maxsize=64)
 def slot_weights(num_slots: int, power: float, device: torch.device) -> Float[Tensor, " S"]:
     """i**(power - 1) for slot i from 1, computed on the host: a device's own `pow` would not be reproducible.
 
-    Near power 0 queries crowd into the first slots, at 1 they are uniform. Raises ValueError for another power.
+    Near power 0 queries crowd into the first slots, at 1 they are uniform. Raises UserError for another power.
     """
     if not 0 < power <= 10:
-        raise ValueError(f"power={power} must be above 0 and at most 10; 1 asks uniformly")
+        raise UserError(f"power={power} must be above 0 and at most 10; 1 asks uniformly")
     weights = [(i + 1) ** (power - 1) for i in range(num_slots)]
     return torch.tensor(weights, dtype=torch.float64, device=device)
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.registry import suggest
+from hybrids.errors import UserError, suggest
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
@@ -60,7 +60,7 @@ class QuestionTask(DecodedTask):
 
     def __init__(self, *, mode: str, num_tokens: int, num_query: int, answers: range) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode={mode!r} is unknown; {suggest(mode, MODES)}")
+            raise UserError(f"mode={mode!r} is unknown; {suggest(mode, MODES)}")
         self.mode, self.num_tokens, self.num_query, self.answers = mode, num_tokens, num_query, answers
         self.facts_end, self.prompt_end = num_tokens, num_tokens + num_query
         if mode == "vanilla":
@@ -169,6 +169,6 @@ class QuestionTask(DecodedTask):
 
 
 def check_setting(name: str, value: int, low: int, high: int, why: str = "") -> None:
-    """ValueError unless low <= value <= high; `why` says what sets these limits."""
+    """UserError unless low <= value <= high; `why` says what sets these limits."""
     if not low <= value <= high:
-        raise ValueError(f"{name}={value} must be from {low} to {high}{why and f' ({why})'}")
+        raise UserError(f"{name}={value} must be from {low} to {high}{why and f' ({why})'}")

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hybrids.errors import UserError
 from hybrids.task import Batch, Split, Task
 
 
@@ -38,18 +39,18 @@ class DataSettings:
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"data.{name}={getattr(self, name)} must be at least 1")
+                raise UserError(f"data.{name}={getattr(self, name)} must be at least 1")
         for name in ("seed", "num_workers", "num_decoded_examples", "num_recall_examples"):
             if getattr(self, name) < 0:
-                raise ValueError(f"data.{name}={getattr(self, name)} must not be negative")
+                raise UserError(f"data.{name}={getattr(self, name)} must not be negative")
         if self.num_train_examples is not None and self.num_train_examples < 1:
-            raise ValueError(f"data.num_train_examples={self.num_train_examples} must be at least 1, or null")
+            raise UserError(f"data.num_train_examples={self.num_train_examples} must be at least 1, or null")
 
     def check_ranks(self, world_size: int) -> None:
-        """Raise ValueError where the ranks would not get equal shares."""
+        """Raise UserError where the ranks would not get equal shares."""
         for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
             if getattr(self, name) % world_size:
-                raise ValueError(
+                raise UserError(
                     f"data.{name}={getattr(self, name)} is not divisible by {world_size} ranks; "
                     f"allowed: a multiple of {world_size}, or another number of devices"
                 )

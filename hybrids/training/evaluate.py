@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
-from hybrids.registry import suggest
+from hybrids.errors import UserError, suggest
 from hybrids.task import Task
 from hybrids.training.data import DataSettings, TaskData
 from hybrids.training.lit import LitModel
@@ -51,11 +51,11 @@ def evaluate_grid(
     """Test scores of the last good checkpoint for every combination of `sizes` (empty: the task's own grid).
 
     `backend` is that of all ops; None takes what the run asks for, or `auto` on another kind of device than it had.
-    Raises ValueError for a run without a usable checkpoint and for a size that the task does not have.
+    Raises UserError for a run without a usable checkpoint and for a size that the task does not have.
     """
     _check_sizes(num_examples=num_examples, batch_size=batch_size)
     if num_decoded_examples < 0:
-        raise ValueError(f"num_decoded_examples={num_decoded_examples} must not be negative (0: decode none)")
+        raise UserError(f"num_decoded_examples={num_decoded_examples} must not be negative (0: decode none)")
     TrainerSettings(accelerator=accelerator).check_devices()
     run = run.on(accelerator, backend)
     keep_freed_memory()
@@ -76,7 +76,7 @@ def evaluate_grid(
     with matmul_precision(tf32=run.trainer.tf32):
         cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
     if all(cell.reason for cell in cells):
-        raise ValueError(f"no combination of these sizes fits; the first: {cells[0].reason}")
+        raise UserError(f"no combination of these sizes fits; the first: {cells[0].reason}")
     return cells
 
 
@@ -96,16 +96,16 @@ def make_trainer(run: Run) -> Trainer:
 def _check_sizes(**sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
+            raise UserError(f"{name}={value} must be at least 1")
 
 
 def _grid(task: Task, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Values of every size of the task, those of `sizes` in place of its own."""
     for name, values in sizes.items():
         if name not in task.sizes:
-            raise ValueError(f"sizes.{name} is no size of this task; {suggest(name, task.sizes)}")
+            raise UserError(f"sizes.{name} is no size of this task; {suggest(name, task.sizes)}")
         if not values:
-            raise ValueError(f"sizes.{name}=[] is empty; give at least one value")
+            raise UserError(f"sizes.{name}=[] is empty; give at least one value")
     return {**task.sizes, **{name: tuple(values) for name, values in sizes.items()}}
 
 
@@ -115,9 +115,7 @@ def load_model(run: Run, folder: RunFolder, task: Task) -> LitModel:
     for problem in problems:
         print(f"{problem}; evaluating {checkpoint}")
     if checkpoint is None:
-        raise ValueError(
-            f"run={folder.path} has no checkpoint yet; train it for at least {run.trainer.val_every} steps"
-        )
+        raise UserError(f"run={folder.path} has no checkpoint yet; train it for at least {run.trainer.val_every} steps")
     if folder.read_result() is None:
         print(f"run {folder.path} has not finished; evaluating {checkpoint.name}")
     lit = LitModel(
@@ -132,7 +130,7 @@ def _evaluate_cell(
 ) -> GridCell:
     try:
         resized = task.resize(**sizes)
-    except ValueError as error:
+    except UserError as error:
         return GridCell(sizes, None, None, None, str(error))
     if resized.vocab_size != task.vocab_size:
         return GridCell(sizes, None, None, None, f"needs a vocabulary of {resized.vocab_size}")

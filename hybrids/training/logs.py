@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from hybrids.errors import UserError
+
 
 @dataclass(kw_only=True)
 class LogSettings:
@@ -36,9 +38,9 @@ class LogSettings:
 
     def __post_init__(self) -> None:
         if self.wandb_mode not in ("auto", "online", "offline"):
-            raise ValueError(f"logger.wandb_mode={self.wandb_mode!r} is unknown; allowed: auto, online, offline")
+            raise UserError(f"logger.wandb_mode={self.wandb_mode!r} is unknown; allowed: auto, online, offline")
         if self.wandb_timeout < 1:
-            raise ValueError(f"logger.wandb_timeout={self.wandb_timeout} must be at least 1 (seconds)")
+            raise UserError(f"logger.wandb_timeout={self.wandb_timeout} must be at least 1 (seconds)")
 
 
 class MetricsFile(Logger):

@@ -7,6 +7,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from hybrids.errors import UserError
+
 
 @dataclass(kw_only=True)
 class OptimSettings:
@@ -24,17 +26,17 @@ class OptimSettings:
     def __post_init__(self) -> None:
         for name in ("lr", "grad_clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"optim.{name}={getattr(self, name)} must be positive")
+                raise UserError(f"optim.{name}={getattr(self, name)} must be positive")
         for name in ("weight_decay", "warmup_steps"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"optim.{name}={getattr(self, name)} must not be negative")
+                raise UserError(f"optim.{name}={getattr(self, name)} must not be negative")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"optim.{name}={getattr(self, name)} must lie in [0, 1)")
+                raise UserError(f"optim.{name}={getattr(self, name)} must lie in [0, 1)")
         if not 0 <= self.min_lr_ratio <= 1:
-            raise ValueError(f"optim.min_lr_ratio={self.min_lr_ratio} must lie in [0, 1]")
+            raise UserError(f"optim.min_lr_ratio={self.min_lr_ratio} must lie in [0, 1]")
         if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"optim.schedule={self.schedule!r} is unknown; allowed: cosine, constant")
+            raise UserError(f"optim.schedule={self.schedule!r} is unknown; allowed: cosine, constant")
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> AdamW:

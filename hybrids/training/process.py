@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from hybrids.errors import UserError
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**30
 OLD_GLIBC_BYTES = 2**25
@@ -22,7 +24,7 @@ def keep_freed_memory(limit: int = KEPT_BYTES) -> bool:
     allocations. A host without glibc's `mallopt` (macOS, Windows, musl) is left as it is.
     """
     if not 0 < limit < 2**31:
-        raise ValueError(f"limit={limit} bytes; allowed: 1 to {2**31 - 1}")
+        raise UserError(f"limit={limit} bytes; allowed: 1 to {2**31 - 1}")
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -36,7 +38,7 @@ def set_threads(count: int | None) -> int:
     """Number of threads of one operation on the CPU, after setting it to `count`; None leaves it as it is."""
     if count is not None:
         if count < 1:
-            raise ValueError(f"threads={count}; allowed: 1 or more")
+            raise UserError(f"threads={count}; allowed: 1 or more")
         torch.set_num_threads(count)
     return torch.get_num_threads()
 

@@ -22,6 +22,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from hybrids.errors import UserError
 from hybrids.triangle.place import Place
 
 RESULT_VERSION = 1
@@ -72,14 +73,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """The folder of a run that was started; ValueError where `path` is not one."""
+        """The folder of a run that was started; UserError where `path` is not one."""
         folder = cls(path)
         if not path.exists():
             near = sorted({*_runs_in(path.parent), *_runs_in(Path("runs"))})
-            raise ValueError(f"run={path} does not exist; {_suggest_runs(str(path), near)}")
+            raise UserError(f"run={path} does not exist; {_suggest_runs(str(path), near)}")
         if not folder.config_file.is_file():
             inside = _suggest_runs(str(path), _runs_in(path))
-            raise ValueError(f"run={path} is not the folder of a run: it has no config.yaml; {inside}")
+            raise UserError(f"run={path} is not the folder of a run: it has no config.yaml; {inside}")
         return folder
 
     def create(self, config: Mapping[str, Any]) -> None:
@@ -101,25 +102,25 @@ class RunFolder:
         return self.path.rename(target)
 
     def read_config(self) -> dict[str, Any]:
-        """The settings of the run; ValueError where the file is damaged."""
+        """The settings of the run; UserError where the file is damaged."""
         try:
             config = yaml.safe_load(self.config_file.read_text())
         except yaml.YAMLError as error:
-            raise ValueError(f"{self.config_file} is damaged: {error}") from error
+            raise UserError(f"{self.config_file} is damaged: {error}") from error
         if not isinstance(config, dict):
-            raise ValueError(f"{self.config_file} is damaged: it holds no settings")
+            raise UserError(f"{self.config_file} is damaged: it holds no settings")
         return config
 
     def read_result(self) -> Result | None:
-        """The result, None while the run has not finished; ValueError for a damaged file or another version."""
+        """The result, None while the run has not finished; UserError for a damaged file or another version."""
         if not self.result_file.exists():
             return None
         try:
             result = json.loads(self.result_file.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self.result_file} is damaged ({error}); rerun=true repeats the run") from error
+            raise UserError(f"{self.result_file} is damaged ({error}); rerun=true repeats the run") from error
         if result.get("version") != RESULT_VERSION:
-            raise ValueError(
+            raise UserError(
                 f"{self.result_file} has version {result.get('version')}; this hybrids reads version {RESULT_VERSION}"
             )
         return result
@@ -135,7 +136,7 @@ class RunFolder:
     def last_checkpoint(self) -> tuple[Path | None, list[str]]:
         """Newest checkpoint that can be read, and a message for every newer one that is damaged.
 
-        None where there is no checkpoint at all; ValueError where all are damaged.
+        None where there is no checkpoint at all; UserError where all are damaged.
         """
         problems = []
         for path in self.checkpoints():
@@ -144,17 +145,17 @@ class RunFolder:
                 return path, problems
             problems.append(f"checkpoint {path} is damaged ({problem})")
         if problems:
-            raise ValueError("; ".join(problems) + "; none is left to continue from, rerun=true starts afresh")
+            raise UserError("; ".join(problems) + "; none is left to continue from, rerun=true starts afresh")
         return None, []
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of this run; ValueError if one is in it."""
+        """Keep other processes out of this run; UserError if one is in it."""
         try:
             with FileLock(self.path / ".lock", blocking=False):
                 yield
         except Timeout:
-            raise ValueError(f"run {self.path} is being trained by another process") from None
+            raise UserError(f"run {self.path} is being trained by another process") from None
 
 
 def _without_nan(value: Any) -> Any:

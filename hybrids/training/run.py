@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from hybrids.errors import UserError, suggest
 from hybrids.mixer import Mixer
 from hybrids.model.block import Choice, Letter
 from hybrids.ops.backend import Choice as BackendChoice
 from hybrids.ops.backend import check_name
 from hybrids.ops.demand import OPS
 from hybrids.pattern import Pattern
-from hybrids.registry import defaults_of, name_of, suggest
+from hybrids.registry import defaults_of, name_of
 from hybrids.task import DecodedTask, Task
 from hybrids.training.data import DataSettings
 from hybrids.training.logs import LogSettings
@@ -63,22 +64,22 @@ class TrainerSettings:
         for name in ("max_steps", "val_every", "log_every", "devices", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"trainer.{name}={value} must be at least 1")
+                raise UserError(f"trainer.{name}={value} must be at least 1")
         if self.target is not None and not 0 < self.target <= 1:
-            raise ValueError(f"trainer.target={self.target} must lie in (0, 1], or be null")
+            raise UserError(f"trainer.target={self.target} must lie in (0, 1], or be null")
         if self.precision not in self.PRECISIONS:
-            raise ValueError(f"trainer.precision={self.precision!r} is unknown; allowed: {', '.join(self.PRECISIONS)}")
+            raise UserError(f"trainer.precision={self.precision!r} is unknown; allowed: {', '.join(self.PRECISIONS)}")
         if self.accelerator not in ("cpu", "gpu"):
-            raise ValueError(f"trainer.accelerator={self.accelerator!r} is unknown; allowed: cpu, gpu")
+            raise UserError(f"trainer.accelerator={self.accelerator!r} is unknown; allowed: cpu, gpu")
         if self.strategy not in ("auto", "ddp"):
-            raise ValueError(f"trainer.strategy={self.strategy!r} is unknown; allowed: auto, ddp")
+            raise UserError(f"trainer.strategy={self.strategy!r} is unknown; allowed: auto, ddp")
         if self.profiler not in (None, "simple", "advanced", "pytorch"):
-            raise ValueError(f"trainer.profiler={self.profiler!r} is unknown; allowed: null, simple, advanced, pytorch")
+            raise UserError(f"trainer.profiler={self.profiler!r} is unknown; allowed: null, simple, advanced, pytorch")
 
     def check_devices(self) -> None:
-        """Raise ValueError where this machine lacks the devices; a run may be evaluated without those it trained on."""
+        """Raise UserError where this machine lacks the devices; a run may be evaluated without those it trained on."""
         if self.accelerator == "gpu" and torch.cuda.device_count() < self.devices:
-            raise ValueError(
+            raise UserError(
                 f"trainer.accelerator=gpu with devices={self.devices}: this machine has {torch.cuda.device_count()} "
                 "usable CUDA devices; allowed: that many at most, or trainer=cpu"
             )
@@ -125,7 +126,7 @@ class Run:
     def backends(self) -> dict[str, dict[str, BackendChoice]]:
         """Letter in use -> op -> its backend on the device of the run, and why.
 
-        Raises ValueError for a backend that cannot run, and for one that no letter has.
+        Raises UserError for a backend that cannot run, and for one that no letter has.
         """
         used = {letter: self.letters[letter].mixer for letter in self.pattern.letters if letter in self.letters}
         with torch.random.fork_rng(devices=[]):
@@ -133,7 +134,7 @@ class Run:
         offered = {name for mixer in built.values() for demand in mixer.demands() for name in OPS[demand.op]}
         if self.backend not in ("auto", "torch", *offered):
             allowed = suggest("", ["auto", *sorted(offered | {"torch"})])
-            raise ValueError(f"backend={self.backend}: no letter of pattern={self.pattern.compact()} has it; {allowed}")
+            raise UserError(f"backend={self.backend}: no letter of pattern={self.pattern.compact()} has it; {allowed}")
         return {letter: self._choose(f"mixers.{letter}", mixer) for letter, mixer in built.items()}
 
     @property
@@ -142,7 +143,7 @@ class Run:
         return {letter: _spell(list(choices.items())) for letter, choices in self.backends.items()}
 
     def choose_backends(self, model: nn.Module) -> None:
-        """Give every mixer of a model the backends of this run; ValueError as of `backends`."""
+        """Give every mixer of a model the backends of this run; UserError as of `backends`."""
         if not self.backends:
             return
         for mixer in model.modules():
@@ -155,8 +156,8 @@ class Run:
         try:
             with matmul_precision(tf32=self.trainer.tf32):
                 return mixer.choose_backends(self.backend, device=device, dtype=dtype)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
 
     def logged_as(self, group: str | None, job_type: str | None) -> "Run":
         """The same run, logged to W&B under these names; its config.yaml says so."""

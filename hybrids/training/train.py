@@ -90,7 +90,7 @@ def train(run: Run) -> Result:
     """Train a run to its end and return its result.
 
     A finished run is left alone, an interrupted one continues from its last good checkpoint. All settings are
-    checked by building what they describe before anything is written. Raises ValueError for a setting.
+    checked by building what they describe before anything is written. Raises UserError for a setting.
     """
     task = run.task.build()
     for note in run.notes if not is_child() else ():
@@ -104,7 +104,7 @@ def train(run: Run) -> Result:
             return _train(run, task, model, folder)
     if folder.path.exists() and run.rerun:
         with folder.lock():
-            pass  # ValueError while another process is in it: its folder must not move away under it
+            pass  # UserError while another process is in it: its folder must not move away under it
         print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
     finished = folder.read_result()
     if finished is not None:

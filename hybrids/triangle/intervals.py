@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.errors import UserError
+
 Formula = Callable[[Float[Tensor, "..."]], Float[Tensor, "..."]]
 """Error rates to recalled bits, falling: a task's `recalled_bits`."""
 
@@ -35,7 +37,7 @@ class Estimate(NamedTuple):
 def estimate(errors: Float[Tensor, " N"], formula: Formula, *, num_resamples: int = 1000, seed: int = 0) -> Estimate:
     """Recalled bits from the share of wrong answers in each of N independent examples."""
     if len(errors) < 2:
-        raise ValueError(f"{len(errors)} examples are too few for an interval; at least 2")
+        raise UserError(f"{len(errors)} examples are too few for an interval; at least 2")
     errors = errors.double()
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(errors), (num_resamples, len(errors)), generator=generator)
@@ -63,7 +65,7 @@ def upper_limit(errors: Float[Tensor, " N"], *, risk: float = 1e-3) -> float:
     return min(1.0, float(errors.double().mean()) + spread + 7 * log / (3 * (num - 1)))
 
 
-class LawBroken(ValueError):
+class LawBroken(UserError):
     """More bits were recalled than the state holds: the task leaks its answers, or the state is under-counted."""
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from hybrids.errors import UserError, suggest
 from hybrids.model.backbone import Backbone
-from hybrids.registry import suggest
 
 QUANTITIES = ("params", "state", "flops")
 
@@ -35,25 +35,25 @@ def match_width(
 ) -> Size:
     """The size whose `quantity` comes closest to `target` in ratio, over the `widths` that the layers accept.
 
-    Raises ValueError for an unknown quantity, and where no width is accepted or none comes within a factor of 1.5:
+    Raises UserError for an unknown quantity, and where no width is accepted or none comes within a factor of 1.5:
     a comparison under that name would not be one.
     """
     check_quantity(quantity)
     sizes, refusal = _accepted(build, context, widths)
     if not sizes:
         tried = f"{widths[0]} ... {widths[-1]}"
-        raise ValueError(f"match={quantity}: the layers accept none of the widths {tried}; at the last, {refusal}")
+        raise UserError(f"match={quantity}: the layers accept none of the widths {tried}; at the last, {refusal}")
     best = min(sizes, key=lambda size: _distance(getattr(size, quantity), target))
     if _distance(getattr(best, quantity), target) > 1.5:
         found = ", ".join(f"{getattr(s, quantity):,} at d_model={s.d_model}" for s in (sizes[0], sizes[-1]))
-        raise ValueError(f"match={quantity}: no width comes within a factor 1.5 of {target:,}; there are {found}")
+        raise UserError(f"match={quantity}: no width comes within a factor 1.5 of {target:,}; there are {found}")
     return best
 
 
 def check_quantity(quantity: str) -> None:
-    """ValueError for what cannot be matched."""
+    """UserError for what cannot be matched."""
     if quantity not in QUANTITIES:
-        raise ValueError(f"match={quantity!r} is unknown; {suggest(quantity, QUANTITIES)}")
+        raise UserError(f"match={quantity!r} is unknown; {suggest(quantity, QUANTITIES)}")
 
 
 def _accepted(build: Callable[[int], Backbone], context: int, widths: Sequence[int]) -> tuple[list[Size], str]:
@@ -62,7 +62,7 @@ def _accepted(build: Callable[[int], Backbone], context: int, widths: Sequence[i
     for width in widths:
         try:
             sizes.append(size_of(build, width, context))
-        except ValueError as error:  # a width that the heads of some layer do not divide
+        except UserError as error:  # a width that the heads of some layer do not divide
             refusal = str(error)
     return sizes, refusal
 

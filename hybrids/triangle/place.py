@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
+from hybrids.errors import UserError
 from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.task import Task
@@ -61,16 +62,21 @@ def _measure(model: Model, context: int) -> Measured:
 
 
 def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: int, batch_size: int) -> Recall | None:
-    if num_examples == 0:
+    other = _at_factor(task, factor)
+    if num_examples == 0 or other is None or other.bits is None or other.facts_end is None:
         return None
+    return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
+
+
+def _at_factor(task: Task, factor: int) -> Task | None:
+    """The task at so many times its length; None where it has no such size, or only with another vocabulary."""
+    if factor == 1 and task.bits is not None:  # a mixture has no bits, its largest size may have
+        return task
     try:
-        is_alone = factor == 1 and task.bits is not None  # a mixture has no bits, its largest size may have
-        other = task if is_alone else task.at_context(factor * task.length)
-        if other.vocab_size != task.vocab_size:
-            return None
-        return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
-    except ValueError:  # no bits, or no such size of this task
+        other = task.at_context(factor * task.length)
+    except UserError:
         return None
+    return other if other.vocab_size == task.vocab_size else None
 
 
 def _place(at: Measured, at_twice: Measured, recall: Recall | None) -> Place:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from hybrids.errors import UserError
 from hybrids.model.measure import tensors
 from hybrids.types import Cache
 
@@ -46,7 +47,7 @@ class Quantiser:
 def fit(cache: Cache, bits: int) -> Quantiser:
     """Steps for states like those of `cache`, which must come from examples that are not used later."""
     if bits < 1:
-        raise ValueError(f"bits={bits} must be at least 1")
+        raise UserError(f"bits={bits} must be at least 1")
     return Quantiser(bits, tuple(_best_step(x, bits) for x in tensors(cache)))
 
 

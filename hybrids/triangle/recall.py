@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.model.measure import state_bits, state_elements
 from hybrids.model.model import Model, gather_positions
 from hybrids.task import Batch, Split, Task
@@ -49,7 +50,7 @@ def measure_recall(
 ) -> Recall:
     """Recall on the first test examples, read through the state after the last fact, at its stored dtype.
 
-    Raises ValueError for a task without bits, or whose queries do not all follow its facts.
+    Raises UserError for a task without bits, or whose queries do not all follow its facts.
     """
     offered = check_has_bits(task)
     index = torch.arange(num_examples, device=model.embedding.weight.device)
@@ -85,14 +86,14 @@ def smallest_sufficient(curve: Sequence[EffectiveBits], recalled: float, *, kept
 
 
 def check_has_bits(task: Task) -> float:
-    """The bits that a task offers; ValueError where recall cannot be measured in bits."""
+    """The bits that a task offers; UserError where recall cannot be measured in bits."""
     name = type(task).__name__
     if task.bits is None:
-        raise ValueError(
+        raise UserError(
             f"task {name} has no bits with these settings: its answers need not be stored, or hold no set number"
         )
     if task.facts_end is None:
-        raise ValueError(
+        raise UserError(
             f"task {name} has no point where all facts were shown and no query was: no state to read through"
         )
     return task.bits

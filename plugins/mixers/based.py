@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -54,7 +55,7 @@ class Based(Mixer[BasedState]):
         super().__init__(d_model, backend)
         for name, value in (("feature_dim", feature_dim), ("chunk_size", chunk_size)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.feature_dim, self.chunk_size = num_heads, feature_dim, chunk_size
         self.widths = (num_heads * feature_dim, num_heads * feature_dim, num_heads * self.head_dim)

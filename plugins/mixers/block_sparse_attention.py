@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.attention import rotate
 from hybrids.ops.block_sparse_attention import block_sparse_attention, compress
@@ -58,9 +59,9 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
         super().__init__(d_model)
         for name, value in (("block_size", block_size), ("num_selected", num_selected)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         if not 0 < rope_theta < float("inf"):
-            raise ValueError(f"rope_theta={rope_theta} must be positive")
+            raise UserError(f"rope_theta={rope_theta} must be positive")
         self.heads = GroupedHeads(d_model, num_heads, num_kv_heads, head_dim, is_rotary=rope)
         self.block_size, self.num_selected, self.rope, self.rope_theta = block_size, num_selected, rope, rope_theta
         self.gate = nn.Linear(d_model, num_heads)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.delta_heads import (
     convolved_heads,
@@ -71,7 +72,7 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.num_heads, self.conv_size, self.chunk_size = num_heads, conv_size, chunk_size
         self.use_output_gate, self.allow_negative_eigenvalues = use_output_gate, allow_negative_eigenvalues
         self.d_conv = num_heads * (2 * self.d_key + self.d_value)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -58,9 +59,9 @@ class GatedLinearAttention(Mixer[GLAState]):
         super().__init__(d_model, backend)
         for name, value in (("gate_rank", gate_rank), ("chunk_size", chunk_size)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         if gate_normalizer <= 0:
-            raise ValueError(f"gate_normalizer={gate_normalizer} must be positive")
+            raise UserError(f"gate_normalizer={gate_normalizer} must be positive")
         self.d_key = split_heads(_width("expand_k", expand_k, d_model), num_heads)
         self.d_value = split_heads(_width("expand_v", expand_v, d_model), num_heads)
         self.num_heads, self.chunk_size = num_heads, chunk_size
@@ -121,5 +122,5 @@ class GatedLinearAttention(Mixer[GLAState]):
 def _width(name: str, factor: float, d_model: int) -> int:
     width = round(factor * d_model)
     if width < 1 or abs(width - factor * d_model) > 1e-6:
-        raise ValueError(f"{name}={factor} times d_model={d_model} must be a whole number of at least 1")
+        raise UserError(f"{name}={factor} times d_model={d_model} must be a whole number of at least 1")
     return width

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -57,9 +58,9 @@ class HGRN2(Mixer[HGRN2State]):
         """`head_dim` is K, by default d_model / num_heads, which is V."""
         super().__init__(d_model, backend)
         if chunk_size < 1:
-            raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+            raise UserError(f"chunk_size={chunk_size} must be at least 1")
         if not 0 <= lower_bound < 1:
-            raise ValueError(f"lower_bound={lower_bound} must be at least 0 and below 1")
+            raise UserError(f"lower_bound={lower_bound} must be at least 0 and below 1")
         self.d_value = split_heads(d_model, num_heads)
         self.d_key = self.d_value if head_dim is None else split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.lower_bound, self.chunk_size = num_heads, lower_bound, chunk_size

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.delta_heads import (
     convolved_heads,
@@ -71,7 +72,7 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
         self.d_value = value_width(self.d_key, expand_v)
         for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.num_heads, self.conv_size, self.chunk_size = num_heads, conv_size, chunk_size
         self.allow_negative_eigenvalues = allow_negative_eigenvalues
         d_keys, d_values = num_heads * self.d_key, num_heads * self.d_value

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -42,7 +43,7 @@ class LinearAttention(Mixer[LinearAttentionState]):
     ) -> None:
         super().__init__(d_model, backend)
         if chunk_size < 1:
-            raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+            raise UserError(f"chunk_size={chunk_size} must be at least 1")
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.chunk_size = num_heads, chunk_size
         self.in_proj = nn.Linear(d_model, 3 * num_heads * self.head_dim, bias=False)

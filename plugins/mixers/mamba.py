@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.demand import Demand
 from hybrids.ops.precision import at_least_float32
@@ -59,7 +60,7 @@ class Mamba(Mixer[MambaState]):
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         for name, value in {"d_state": d_state, "expand": expand, "conv_size": conv_size, "dt_rank": rank}.items():
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.d_inner, self.d_state, self.conv_size, self.dt_rank = expand * d_model, d_state, conv_size, rank
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
         self.conv_weight = nn.Parameter(torch.empty(self.d_inner, conv_size).uniform_(-1, 1) * conv_size**-0.5)

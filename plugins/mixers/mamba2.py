@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.demand import Demand
 from hybrids.ops.mamba2_scan import mamba2_scan
@@ -62,7 +63,7 @@ class Mamba2(Mixer[Mamba2State]):
         sizes = {"d_state": d_state, "head_dim": head_dim, "conv_size": conv_size, "chunk_size": chunk_size}
         for name, value in sizes.items():
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.d_inner = _inner_width(d_model, expand, head_dim)
         self.num_heads, self.head_dim = self.d_inner // head_dim, head_dim
         self.d_state, self.conv_size, self.chunk_size = d_state, conv_size, chunk_size
@@ -129,5 +130,5 @@ class Mamba2(Mixer[Mamba2State]):
 def _inner_width(d_model: int, expand: float, head_dim: int) -> int:
     width = round(d_model * expand)
     if expand <= 0 or not math.isclose(width, d_model * expand) or width % head_dim:
-        raise ValueError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
+        raise UserError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
     return width

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -59,13 +60,13 @@ class MLSTM(Mixer[MLSTMState]):
         """Keys of all heads together have expand_k d_model features, values d_model."""
         super().__init__(d_model, backend)
         if chunk_size < 1:
-            raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+            raise UserError(f"chunk_size={chunk_size} must be at least 1")
         if gate_cap <= 0:
-            raise ValueError(f"gate_cap={gate_cap} must be positive")
+            raise UserError(f"gate_cap={gate_cap} must be positive")
         self.d_value = split_heads(d_model, num_heads)
         self.d_key = round(self.d_value * expand_k)
         if self.d_key < 1 or abs(self.d_key - self.d_value * expand_k) > 1e-6:
-            raise ValueError(f"expand_k={expand_k} times {self.d_value} must be a whole number of at least 1")
+            raise UserError(f"expand_k={expand_k} times {self.d_value} must be a whole number of at least 1")
         self.num_heads, self.gate_cap, self.chunk_size = num_heads, gate_cap, chunk_size
         d_keys = num_heads * self.d_key
         self.widths = (d_keys, d_keys, d_model, d_model)

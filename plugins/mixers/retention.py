@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
@@ -54,13 +55,13 @@ class Retention(Mixer[RetentionState]):
         """Values of all heads together have expand_v d_model features, keys d_model."""
         super().__init__(d_model, backend)
         if chunk_size < 1:
-            raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+            raise UserError(f"chunk_size={chunk_size} must be at least 1")
         self.d_key = split_heads(d_model, num_heads)
         if self.d_key % 2:
-            raise ValueError(f"num_heads={num_heads} makes heads of odd width {self.d_key}; rotations need an even one")
+            raise UserError(f"num_heads={num_heads} makes heads of odd width {self.d_key}; rotations need an even one")
         self.d_value = round(self.d_key * expand_v)
         if self.d_value < 1 or abs(self.d_value - self.d_key * expand_v) > 1e-6:
-            raise ValueError(f"expand_v={expand_v} times {self.d_key} must be a whole number of at least 1")
+            raise UserError(f"expand_v={expand_v} times {self.d_key} must be a whole number of at least 1")
         self.num_heads, self.norm_eps, self.chunk_size = num_heads, norm_eps, chunk_size
         d_values = num_heads * self.d_value
         self.widths = (d_model, d_model, d_values, d_values)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.demand import Demand
 from hybrids.ops.dplr import dplr
@@ -70,7 +71,7 @@ class RWKV7(Mixer[RWKV7State]):
         sizes = {name: _rank(d_model, factor) if given is None else given for name, (given, factor) in ranks.items()}
         for name, value in (*sizes.items(), ("chunk_size", chunk_size)):
             if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         self.num_heads, self.chunk_size = num_heads, chunk_size
         width = num_heads * self.head_dim
         ramp, zigzag = torch.linspace(0, 1, width), torch.linspace(-1, 1, self.head_dim).repeat(num_heads)

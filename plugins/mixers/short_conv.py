@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.demand import Demand
 from hybrids.ops.short_conv import short_conv
@@ -36,7 +37,7 @@ class ShortConv(Mixer[ShortConvState]):
     def __init__(self, d_model: int, *, conv_size: int = 3, add_input: bool = True, backend: str | None = None) -> None:
         super().__init__(d_model, backend)
         if conv_size < 1:
-            raise ValueError(f"conv_size={conv_size} must be at least 1")
+            raise UserError(f"conv_size={conv_size} must be at least 1")
         self.conv_size, self.add_input = conv_size, add_input
         self.proj = nn.Linear(d_model, d_model)
         self.conv_weight = nn.Parameter(torch.empty(d_model, conv_size).uniform_(-1, 1) * conv_size**-0.5)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -44,11 +45,11 @@ class Copying(Task):
         self, *, num_tokens: int = 10, delay: int = 11, num_symbols: int = 8, shows_answers: bool = False
     ) -> None:
         if num_tokens < 1:
-            raise ValueError(f"num_tokens={num_tokens} must be at least 1")
+            raise UserError(f"num_tokens={num_tokens} must be at least 1")
         if delay < 0:
-            raise ValueError(f"delay={delay} must not be negative")
+            raise UserError(f"delay={delay} must not be negative")
         if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
-            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
         self.num_tokens, self.delay, self.num_symbols = num_tokens, delay, num_symbols
         self.shows_answers = shows_answers
         self.vocab_size = num_symbols + NUM_SPECIAL
@@ -111,6 +112,6 @@ class Copying(Task):
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; the delay takes the rest."""
         if context < 3:
-            raise ValueError(f"context={context} must be at least 3: a symbol, [COPY], an answer")
+            raise UserError(f"context={context} must be at least 3: a symbol, [COPY], an answer")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, delay=context - 1 - 2 * num_tokens)

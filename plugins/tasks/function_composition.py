@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -61,9 +62,9 @@ class FunctionComposition(Task):
         self.max_start_size, self.max_length = max_start_size, max_length
         for name, allowed in {"order": ("paper", "reversed"), "query": ("one_token", "spelled")}.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)} must be {' or '.join(allowed)}")
+                raise UserError(f"{name}={getattr(self, name)} must be {' or '.join(allowed)}")
         if not fan_outs or min(fan_outs) < 1:
-            raise ValueError(f"fan_outs={self.fan_outs} must be one number or more, all at least 1")
+            raise UserError(f"fan_outs={self.fan_outs} must be one number or more, all at least 1")
         growth = list(itertools.accumulate(fan_outs, operator.mul, initial=1))
         self._num_choices, num_tuples = (len(fan_outs), max(fan_outs)) if query == "spelled" else (1, growth[-1])
         self.num_values = max_start_size * growth[-1]
@@ -76,17 +77,17 @@ class FunctionComposition(Task):
     def _check_sizes(self, growth: list[int]) -> None:
         given, largest, num_query = self.start_size, self.max_start_size, 1 + self._num_choices
         if not 2 <= given <= largest:
-            raise ValueError(f"start_size={given} must be from 2 to {largest} (max_start_size={largest})")
+            raise UserError(f"start_size={given} must be from 2 to {largest} (max_start_size={largest})")
         if self.length > self.max_length:
             fits, shortest = (self.max_length - num_query) // sum(growth), num_query + 2 * sum(growth)
             hint = f"start_size={fits} is the largest that fits" if fits >= 2 else f"start_size=2 makes {shortest}"
-            raise ValueError(
+            raise UserError(
                 f"start_size={given} with fan_outs={self.fan_outs} makes {self.length} tokens, "
                 f"over max_length={self.max_length}: {hint}"
             )
         if self.vocab_size > MAX_HIGH:
             most = (MAX_HIGH - self.vocab_size + self.num_values) // growth[-1]
-            raise ValueError(f"max_start_size={largest} must be at most {most} (fan_outs={self.fan_outs})")
+            raise UserError(f"max_start_size={largest} must be at most {most} (fan_outs={self.fan_outs})")
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws, sizes = Draws.of(index, seed=seed, stream=split), self.table_sizes

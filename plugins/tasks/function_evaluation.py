@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -34,11 +35,11 @@ class FunctionEvaluation(Task):
 
     def __init__(self, *, num_entries: int = 32, max_entries: int = 256, query_order: str = "suffix") -> None:
         if not 2 <= max_entries <= MAX_HIGH:
-            raise ValueError(f"max_entries={max_entries} must be from 2 to {MAX_HIGH}")
+            raise UserError(f"max_entries={max_entries} must be from 2 to {MAX_HIGH}")
         if not 2 <= num_entries <= max_entries:
-            raise ValueError(f"num_entries={num_entries} must be from 2 to {max_entries} (max_entries={max_entries})")
+            raise UserError(f"num_entries={num_entries} must be from 2 to {max_entries} (max_entries={max_entries})")
         if query_order not in ("suffix", "prefix"):
-            raise ValueError(f"query_order={query_order} must be suffix or prefix")
+            raise UserError(f"query_order={query_order} must be suffix or prefix")
         self.num_entries, self.max_entries, self.query_order = num_entries, max_entries, query_order
         self.vocab_size, self.length, self.num_targets = 2 * max_entries, num_entries + 1, 1
         self.facts_end = num_entries if query_order == "suffix" else None

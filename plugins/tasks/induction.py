@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -37,9 +38,9 @@ class Induction(Task):
 
     def __init__(self, *, length: int = 64, num_symbols: int = 15) -> None:
         if not 3 <= length <= MAX_HIGH:
-            raise ValueError(f"length={length} must be from 3 to {MAX_HIGH}")
+            raise UserError(f"length={length} must be from 3 to {MAX_HIGH}")
         if not 2 <= num_symbols <= MAX_HIGH - 1:
-            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - 1}")
+            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - 1}")
         self.length, self.num_symbols = length, num_symbols
         self.vocab_size, self.num_targets, self.facts_end = num_symbols + 1, 1, length - 1
 

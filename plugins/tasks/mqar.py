@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -90,7 +91,7 @@ class MultiQueryAssociativeRecall(Task):
             shuffle_segments,
         )
         if num_passes < 1:
-            raise ValueError(f"num_passes={num_passes} must be at least 1")
+            raise UserError(f"num_passes={num_passes} must be at least 1")
         _check_size("", length, num_pairs, num_passes, vocab_size)
         self._weights = slot_weights(length // 2 - num_passes, power, torch.device("cpu"))  # no example has more slots
         self._parts = self._check_segments()
@@ -181,18 +182,18 @@ class MultiQueryAssociativeRecall(Task):
             return [Segment(self.length, self.num_pairs, 1)]
         if not self.segments or any(len(row) != 3 or min(row) < 1 for row in self.segments):
             rows = "rows of [length, num_pairs, num_examples], all at least 1"
-            raise ValueError(f"segments={self.segments} must be {rows}")
+            raise UserError(f"segments={self.segments} must be {rows}")
         parts = [Segment(*row) for row in self.segments]
         for row, part in enumerate(parts):
             _check_size(f"segments[{row}]: ", part.length, part.num_pairs, self.num_passes, self.vocab_size)
         for name in ("length", "num_pairs"):
             given, largest = getattr(self, name), max(getattr(part, name) for part in parts)
             if given != largest:
-                raise ValueError(f"{name}={given} must be the largest {name} of the segments, {largest}")
+                raise UserError(f"{name}={given} must be the largest {name} of the segments, {largest}")
         total = sum(part.num_examples for part in parts)
         if self.shuffle_segments and total > MAX_HIGH:
             most = f"at most {MAX_HIGH} (shuffle_segments=true)"
-            raise ValueError(f"segments={self.segments}: num_examples sum to {total}, allowed are {most}")
+            raise UserError(f"segments={self.segments}: num_examples sum to {total}, allowed are {most}")
         return parts
 
     def _layout_of_rows(self, index: Int[Tensor, " B"], draws: Draws) -> Layout:
@@ -239,19 +240,19 @@ class MultiQueryAssociativeRecall(Task):
 
 
 def _check_size(where: str, length: int, num_pairs: int, num_passes: int, vocab_size: int) -> None:
-    """ValueError unless `num_pairs` and their queries fit into `length`, and the keys into the vocabulary."""
+    """UserError unless `num_pairs` and their queries fit into `length`, and the keys into the vocabulary."""
     if num_pairs < 1:
-        raise ValueError(f"{where}num_pairs={num_pairs} must be at least 1")
+        raise UserError(f"{where}num_pairs={num_pairs} must be at least 1")
     tokens_per_pair = 2 * (num_passes + 1)
     if length < tokens_per_pair or length % 2:
         shortest = f"{tokens_per_pair} (num_passes={num_passes})"
-        raise ValueError(f"{where}length={length} must be even and at least {shortest}")
+        raise UserError(f"{where}length={length} must be even and at least {shortest}")
     fits, shortest = length // tokens_per_pair, tokens_per_pair * num_pairs
     if num_pairs > fits:
-        raise ValueError(
+        raise UserError(
             f"{where}num_pairs={num_pairs} do not fit into length={length}: "
             f"at most {fits} do, or use length={shortest} or more (num_passes={num_passes})"
         )
     if num_pairs > vocab_size // 2 - 1 or vocab_size > MAX_HIGH:
         needed = f"{2 * num_pairs + 2} (num_pairs={num_pairs})"
-        raise ValueError(f"{where}vocab_size={vocab_size} must be from {needed} to {MAX_HIGH}")
+        raise UserError(f"{where}vocab_size={vocab_size} must be from {needed} to {MAX_HIGH}")

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -136,18 +137,18 @@ class CompositionalAssociativeRecall(Task):
         return [bound.get((tokens[position - 1], tokens[position]), 0) for position in asked]
 
     def _check_sizes(self) -> None:
-        """ValueError unless the pairs and queries fit into `length`, and keys and values into the vocabulary."""
+        """UserError unless the pairs and queries fit into `length`, and keys and values into the vocabulary."""
         n, length = self.num_pairs, self.length
         if n < 1:
-            raise ValueError(f"num_pairs={n} must be at least 1")
+            raise UserError(f"num_pairs={n} must be at least 1")
         if length < 6:
-            raise ValueError(f"length={length} must be at least 6")
+            raise UserError(f"length={length} must be at least 6")
         if 6 * n > length:
             most = f"at most {length // 6} do, or use length={6 * n} or more"
-            raise ValueError(f"num_pairs={n} do not fit into length={length}: {most}")
+            raise UserError(f"num_pairs={n} do not fit into length={length}: {most}")
         least = max(3 * (_grid_side(n) + 1), 3 * n - 2 if self.distinct_values else 0)
         if not least <= self.vocab_size <= MAX_HIGH:
-            raise ValueError(f"vocab_size={self.vocab_size} must be from {least} (num_pairs={n}) to {MAX_HIGH}")
+            raise UserError(f"vocab_size={self.vocab_size} must be from {least} (num_pairs={n}) to {MAX_HIGH}")
 
 
 def _grid_side(num_pairs: int) -> int:

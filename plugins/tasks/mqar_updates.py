@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -137,24 +138,24 @@ class UpdatedAssociativeRecall(Task):
         return {key: torch.full_like(index, value) for key, (value,) in self.slice_values.items()}
 
     def _check_sizes(self) -> None:
-        """ValueError unless the bindings and queries fit into `length`, and keys and values into the vocabulary."""
+        """UserError unless the bindings and queries fit into `length`, and keys and values into the vocabulary."""
         n, u, length = self.num_pairs, self.num_updates, self.length
         if n < 1:
-            raise ValueError(f"num_pairs={n} must be at least 1")
+            raise UserError(f"num_pairs={n} must be at least 1")
         if not 0 <= u <= n:
-            raise ValueError(f"num_updates={u} must be from 0 to {n} (num_pairs={n}: a key is bound again once)")
+            raise UserError(f"num_updates={u} must be from 0 to {n} (num_pairs={n}: a key is bound again once)")
         if length < 4 or length % 2:
-            raise ValueError(f"length={length} must be even and at least 4")
+            raise UserError(f"length={length} must be even and at least 4")
         if 4 * n + 2 * u > length:
             fits = _largest_that_fits(n, u, length)
-            raise ValueError(
+            raise UserError(
                 f"num_pairs={n} and num_updates={u} do not fit into length={length}: "
                 f"at most {fits} do, or use length={4 * n + 2 * u} or more"
             )
         least = max(2 * n + 2, 2 * (n + u) - 1 if self.distinct_values else 0)
         if not least <= self.vocab_size <= MAX_HIGH:
             sizes = f"num_pairs={n}, num_updates={u}"
-            raise ValueError(f"vocab_size={self.vocab_size} must be from {least} ({sizes}) to {MAX_HIGH}")
+            raise UserError(f"vocab_size={self.vocab_size} must be from {least} ({sizes}) to {MAX_HIGH}")
 
 
 def _largest_that_fits(num_pairs: int, num_updates: int, length: int) -> str:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -167,41 +168,41 @@ class NgramRetrieval(Task):
 
     def _check_symbols(self) -> None:
         if self.query_order not in QUERY_ORDERS:
-            raise ValueError(f"query_order={self.query_order!r} is unknown; allowed: {', '.join(QUERY_ORDERS)}")
+            raise UserError(f"query_order={self.query_order!r} is unknown; allowed: {', '.join(QUERY_ORDERS)}")
         for name in ("query_length", "answer_length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
         if not 2 <= self.num_symbols <= MAX_HIGH:
-            raise ValueError(f"num_symbols={self.num_symbols} must be from 2 to {MAX_HIGH}")
+            raise UserError(f"num_symbols={self.num_symbols} must be from 2 to {MAX_HIGH}")
         longest = _largest_power(self.num_symbols, 2**63 - 1)
         if self.query_length > longest:
             reason = f"n-grams are numbered by 63 bits (num_symbols={self.num_symbols})"
-            raise ValueError(f"query_length={self.query_length} must be at most {longest}: {reason}")
+            raise UserError(f"query_length={self.query_length} must be at most {longest}: {reason}")
 
     def _check_lengths(self) -> None:
         needed = self.query_length + self.answer_length
         what = f"query_length={self.query_length} and answer_length={self.answer_length}"
         if self.max_length < needed:
-            raise ValueError(f"max_length={self.max_length} must be at least {needed} to hold {what}")
+            raise UserError(f"max_length={self.max_length} must be at least {needed} to hold {what}")
         if self.max_length > MAX_HIGH:
-            raise ValueError(f"max_length={self.max_length} must be at most {MAX_HIGH}")
+            raise UserError(f"max_length={self.max_length} must be at most {MAX_HIGH}")
         if not needed <= self._shortest <= self.max_length:
             limits = f"from {needed} ({what}) to max_length={self.max_length}, or null"
-            raise ValueError(f"min_length={self.min_length} must be {limits}")
+            raise UserError(f"min_length={self.min_length} must be {limits}")
 
     def _check_duplicates(self) -> None:
         if self.num_duplicates > 1 and self.num_symbols <= self.query_length:
             needed = f"{self.query_length + 1}: query_length={self.query_length} different ones and another"
-            raise ValueError(f"num_symbols={self.num_symbols} with num_duplicates > 1 must be at least {needed}")
+            raise UserError(f"num_symbols={self.num_symbols} with num_duplicates > 1 must be at least {needed}")
         room = self._shortest // (self.query_length + self.answer_length)
         answers = (self.num_symbols - 1) ** self._distinct_length
         largest = max(1, min(room, answers))
         if not 1 <= self.num_duplicates <= largest:
             shown = f"min_length={self.min_length}" if self.min_length else f"max_length={self.max_length}"
             reason = f"copies of query and answer must fit into {shown}" if room <= answers else "answers must differ"
-            raise ValueError(f"num_duplicates={self.num_duplicates} must be from 1 to {largest}: {reason}")
+            raise UserError(f"num_duplicates={self.num_duplicates} must be from 1 to {largest}: {reason}")
         if not 1 <= self.occurrence <= self.num_duplicates:
-            raise ValueError(f"occurrence={self.occurrence} must be from 1 to num_duplicates={self.num_duplicates}")
+            raise UserError(f"occurrence={self.occurrence} must be from 1 to num_duplicates={self.num_duplicates}")
 
     @property
     def _distinct_length(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -39,11 +40,11 @@ class PermutationComposition(Task):
 
     def __init__(self, *, num_entries: int = 16, max_entries: int = 128, answers: str = "end") -> None:
         if not 2 <= max_entries <= MAX_HIGH:
-            raise ValueError(f"max_entries={max_entries} must be from 2 to {MAX_HIGH}")
+            raise UserError(f"max_entries={max_entries} must be from 2 to {MAX_HIGH}")
         if not 2 <= num_entries <= max_entries:
-            raise ValueError(f"num_entries={num_entries} must be from 2 to {max_entries} (max_entries={max_entries})")
+            raise UserError(f"num_entries={num_entries} must be from 2 to {max_entries} (max_entries={max_entries})")
         if answers not in ("end", "online"):
-            raise ValueError(f"answers={answers} must be end or online")
+            raise UserError(f"answers={answers} must be end or online")
         self.num_entries, self.max_entries, self.answers = num_entries, max_entries, answers
         self.vocab_size, self.num_targets = 2 * max_entries + 1, num_entries
         self.length = (3 if answers == "end" else 2) * num_entries

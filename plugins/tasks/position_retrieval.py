@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -61,14 +62,14 @@ class PositionRetrieval(Task):
         self.num_tokens, self.max_tokens, self.num_symbols = num_tokens, max_tokens, num_symbols
         self.query_order, self.ends_with_bos = query_order, ends_with_bos
         if query_order not in QUERY_ORDERS:
-            raise ValueError(f"query_order={query_order!r} is unknown; allowed: {', '.join(QUERY_ORDERS)}")
+            raise UserError(f"query_order={query_order!r} is unknown; allowed: {', '.join(QUERY_ORDERS)}")
         if not 2 <= max_tokens <= MAX_HIGH:
-            raise ValueError(f"max_tokens={max_tokens} must be from 2 to {MAX_HIGH}")
+            raise UserError(f"max_tokens={max_tokens} must be from 2 to {MAX_HIGH}")
         if not 2 <= num_tokens <= max_tokens:
-            raise ValueError(f"num_tokens={num_tokens} must be from 2 to max_tokens={max_tokens}")
+            raise UserError(f"num_tokens={num_tokens} must be from 2 to max_tokens={max_tokens}")
         if num_symbols is not None and not 2 <= num_symbols <= max_tokens:
             permutation = "null makes a permutation"
-            raise ValueError(f"num_symbols={num_symbols} must be from 2 to max_tokens={max_tokens}; {permutation}")
+            raise UserError(f"num_symbols={num_symbols} must be from 2 to max_tokens={max_tokens}; {permutation}")
         self.vocab_size = NUM_SPECIAL + 2 * max_tokens
         self.length = num_tokens + OVERHEAD + ends_with_bos
         self.num_targets = 1 + ends_with_bos

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -37,12 +38,12 @@ class SelectiveCopying(Task):
 
     def __init__(self, *, num_tokens: int = 16, num_noise: int = 48, num_symbols: int = 14) -> None:
         if num_noise < 0:
-            raise ValueError(f"num_noise={num_noise} must not be negative")
+            raise UserError(f"num_noise={num_noise} must not be negative")
         if not 1 <= num_tokens <= MAX_HIGH - num_noise:
             most = MAX_HIGH - num_noise
-            raise ValueError(f"num_tokens={num_tokens} must be from 1 to {most} (num_noise={num_noise})")
+            raise UserError(f"num_tokens={num_tokens} must be from 1 to {most} (num_noise={num_noise})")
         if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
-            raise ValueError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
         self.num_tokens, self.num_noise, self.num_symbols = num_tokens, num_noise, num_symbols
         self.vocab_size = num_symbols + NUM_SPECIAL
         self.length = num_noise + 2 * num_tokens
@@ -103,6 +104,6 @@ class SelectiveCopying(Task):
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; noise takes the rest."""
         if context < 2:
-            raise ValueError(f"context={context} must be at least 2: a symbol and [COPY]")
+            raise UserError(f"context={context} must be at least 2: a symbol and [COPY]")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, num_noise=context - 2 * num_tokens)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -42,11 +43,11 @@ class TwoSum(Task):
 
     def __init__(self, *, length: int = 32, modulus: int = 32, max_modulus: int = 256, balanced: bool = False) -> None:
         if length < 2:
-            raise ValueError(f"length={length} must be at least 2")
+            raise UserError(f"length={length} must be at least 2")
         if not 2 <= max_modulus <= MAX_HIGH:
-            raise ValueError(f"max_modulus={max_modulus} must be from 2 to {MAX_HIGH}")
+            raise UserError(f"max_modulus={max_modulus} must be from 2 to {MAX_HIGH}")
         if not 2 <= modulus <= max_modulus:
-            raise ValueError(f"modulus={modulus} must be from 2 to {max_modulus} (max_modulus={max_modulus})")
+            raise UserError(f"modulus={modulus} must be from 2 to {max_modulus} (max_modulus={max_modulus})")
         self.length, self.modulus, self.max_modulus, self.balanced = length, modulus, max_modulus, balanced
         self.vocab_size, self.num_targets = max_modulus + 2, 1 if balanced else length - 1
 

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from hybrids import cli, registry
+from hybrids.errors import UserError
 from hybrids.report.terminal import examples
 from hybrids.task import Batch, DecodedTask, Episode, Split
 from hybrids_plugins.tasks.mqar import MultiQueryAssociativeRecall
@@ -27,7 +28,7 @@ class Lookup(DecodedTask):
     def __init__(self, *, mode: str = "left"):
         self.mode = mode
         if mode not in ("left", "right"):
-            raise ValueError(f"mode={mode} must be one of left, right")
+            raise UserError(f"mode={mode} must be one of left, right")
 
     def sample(self, index, *, seed, split):
         def row(*numbers):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from commands import Reply, run_folder
 
+from hybrids.errors import UserError
 from hybrids.training import train as training
 
 ROOT = Path(__file__).parents[2]
@@ -72,13 +73,12 @@ def test_the_traceback_is_there_for_who_wants_it_and_the_environment_is_left_as_
     assert os.environ.get("HYDRA_FULL_ERROR", "0") == "0"
 
 
-def test_a_defect_is_not_hidden(train, monkeypatch):
-    def broken(run):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("hybrids.cli.runs.train", broken)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("defect", [lambda: 1 // 0, lambda: list(zip([1], [1, 2], strict=True)), lambda: int("x")])
+def test_a_defect_is_not_told_as_the_users_fault(train, monkeypatch, defect):
+    monkeypatch.setattr("hybrids.cli.runs.train", lambda run: defect())
+    with pytest.raises((ZeroDivisionError, ValueError)) as caught:
         train()
+    assert not isinstance(caught.value, UserError)
 
 
 def test_a_program_of_its_own_gives_one_line_too(tiny, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.registry import register
 
@@ -26,7 +27,7 @@ class MovingAverage(Mixer[MovingAverageState]):
     def __init__(self, d_model: int, *, horizon: float = 8.0) -> None:
         super().__init__(d_model)
         if horizon < 1:
-            raise ValueError(f"horizon={horizon} must be at least 1 token")
+            raise UserError(f"horizon={horizon} must be at least 1 token")
         self.keep = 1 - 1 / horizon
         self.proj = nn.Linear(d_model, d_model, bias=False)
 

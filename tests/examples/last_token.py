@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import Draws
 from hybrids.task import Batch, Split, Task
@@ -21,7 +22,7 @@ class LastToken(Task):
 
     def __init__(self, *, vocab_size: int = 64, length: int = 32) -> None:
         if vocab_size < 2 or length < 1:
-            raise ValueError(f"vocab_size={vocab_size}, length={length}: at least 2 and 1")
+            raise UserError(f"vocab_size={vocab_size}, length={length}: at least 2 and 1")
         self.vocab_size, self.length, self.num_targets = vocab_size, length, 1
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:

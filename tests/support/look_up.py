@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split
 from hybrids.tasks.in_context_search import SearchTokens, last_query, token_after
@@ -27,7 +28,7 @@ class LookUp(DecodedTask):
 
     def __init__(self, *, num_pairs: int = 4, num_hops: int = 3, num_symbols: int = 64) -> None:
         if not 1 <= num_pairs <= num_symbols:
-            raise ValueError(f"num_pairs={num_pairs} must be from 1 to num_symbols={num_symbols}")
+            raise UserError(f"num_pairs={num_pairs} must be from 1 to num_symbols={num_symbols}")
         self.num_pairs, self.num_hops, self.num_symbols = num_pairs, num_hops, num_symbols
         self.vocab_size = len(NAMES) + num_symbols
         self.prompt_length = 3 * num_pairs + 2

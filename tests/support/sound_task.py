@@ -4,6 +4,7 @@ import torch
 
 from hybrids.checks import tasks
 from hybrids.checks.settings import settings_are_a_schema
+from hybrids.errors import UserError
 from hybrids.rng import Draws
 from hybrids.task import Batch, Task
 
@@ -17,7 +18,7 @@ class Lookup(Task):
 
     def __init__(self, *, num_facts: int = 4) -> None:
         if num_facts not in range(1, 33):
-            raise ValueError(f"num_facts={num_facts} must be from 1 to 32")
+            raise UserError(f"num_facts={num_facts} must be from 1 to 32")
         self.num_facts, self.length = num_facts, num_facts + 2
 
     def sample(self, index, *, seed, split):

@@ -5,11 +5,12 @@ import math
 
 import pytest
 
+from hybrids.errors import UserError
 from hybrids.report.terminal.tables import describe_place, print_result
 from hybrids.training.logs import read_metrics
-from hybrids.training.train import train
+from hybrids.training.train import build_model, train
 from hybrids.triangle.intervals import LawBroken
-from hybrids.triangle.place import check_places
+from hybrids.triangle.place import _recall, check_places
 
 SMALL = (
     "logger=csv",
@@ -70,6 +71,20 @@ def test_a_mixture_is_placed_by_its_largest_size(make_run):
     assert task.bits is None
     values = task.vocab_size // 2
     assert [place["offered_bits"] for place in places] == [num * math.log2(values) for num in (2, 4, 8)]
+
+
+@pytest.mark.parametrize("error", [ValueError, UserError])
+def test_a_fault_of_a_mixer_is_not_taken_for_a_task_without_recall(make_run, error):
+    run = make_run("pattern=A")
+    task = run.task.build()
+    model = build_model(run, task)
+
+    def fail(x, state=None):
+        raise error("a fault of the mixer")
+
+    model.backbone.blocks[0].mixers[0].heads.merge = fail
+    with pytest.raises(error, match="a fault of the mixer"):
+        _recall(model, task, 1, seed=0, num_examples=4, batch_size=4)
 
 
 def test_without_bits_only_state_and_cost_are_placed(make_run):

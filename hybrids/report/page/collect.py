@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
 from hybrids.studies.effective_bits.measure import Rounded
@@ -96,10 +97,10 @@ def collect(folder: Path) -> Collection:
     """The runs of a sweep (`*/cell.json`) or of a capacity search (`capacity.json`), or the run folders inside
     `folder`; what cannot be read is listed.
 
-    Raises ValueError where there is no folder, or nothing in it is a run.
+    Raises UserError where there is no folder, or nothing in it is a run.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; give one that holds runs: runs/sweeps/<date> or runs")
+        raise UserError(f"{folder} is not a folder; give one that holds runs: runs/sweeps/<date> or runs")
     runs: dict[Path, ReportedRun] = {}
     missing: list[Missing] = []
     for name, place in _find(folder):
@@ -116,7 +117,7 @@ def collect(folder: Path) -> Collection:
         else:
             runs[place.resolve()] = run
     if not runs and not missing:
-        raise ValueError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
+        raise UserError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
     shown = [_add_rounded(run, missing) for run in runs.values()]
     found = tuple(_find_searches(folder, shown, missing))
     return Collection(folder, tuple(shown), tuple(missing), found)
@@ -178,7 +179,7 @@ def _add_rounded(run: ReportedRun, missing: list[Missing]) -> ReportedRun:
     """The run with its effective bits; without them where their file is damaged, which is `missing` then."""
     try:
         return replace(run, rounded=read_rounded(run.path))
-    except ValueError as error:
+    except UserError as error:
         missing.append(Missing(f"{run.name}, effective bits", str(error)))
         return run
 
@@ -193,7 +194,7 @@ def _find_searches(folder: Path, runs: list[ReportedRun], missing: list[Missing]
     for record in records:
         try:
             found = read(record)
-        except ValueError as error:
+        except UserError as error:
             missing.append(Missing(record.parent.name, str(error)))
             continue
         if any(known & set(one.runs) for one in found):
@@ -214,7 +215,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _check(run: ReportedRun) -> ReportedRun:
-    """The run with its places read; KeyError, TypeError or ValueError where a number that every report needs is not
+    """The run with its places read; KeyError, TypeError or UserError where a number that every report needs is not
     one."""
     result = run.result
     for key in ("context", "state_bits", "step_flops", "step_bytes", "steps", "seconds", "chance_accuracy"):

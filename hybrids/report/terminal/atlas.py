@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from hybrids.registry import suggest
+from hybrids.errors import UserError, suggest
 from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Place, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
@@ -58,14 +58,14 @@ def select(names: Sequence[str] = (), label: str = "", family: str = "") -> list
     found = [one for one in architectures().values() if not family or one.family == family]
     for text in names:
         if not any(_is_named(one, text) for one in architectures().values()):
-            raise ValueError(f"no architecture is named {text!r}; {suggest(text, architectures())}")
+            raise UserError(f"no architecture is named {text!r}; {suggest(text, architectures())}")
     if names:
         exact = [one for one in found if one.name in names]
         found = exact or [one for one in found if any(_is_named(one, text) for text in names)]
     if label:
         wanted = "-" if label in ("-", "none") else "".join(sorted(label.upper()))
         if wanted != "-" and (set(wanted) - set("ECR") or len(set(wanted)) < len(wanted)):
-            raise ValueError(f"class {label!r}: allowed are letters of E, C and R such as EC, R, or none")
+            raise UserError(f"class {label!r}: allowed are letters of E, C and R such as EC, R, or none")
         found = [one for one in found if "".join(sorted(derive(one).label.upper())) == wanted]
     return found
 
@@ -77,7 +77,7 @@ def _is_named(one: Architecture, text: str) -> bool:
 def make_rows(found: Sequence[Architecture], context: int) -> list[Row]:
     """Derive every one of them, and measure those that this project can run."""
     if context < 1:
-        raise ValueError(f"context={context} must be at least 1")
+        raise UserError(f"context={context} must be at least 1")
     return [Row(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
 
 

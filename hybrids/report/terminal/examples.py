@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hybrids import registry
+from hybrids.errors import UserError, suggest
 from hybrids.report.terminal.tables import print_rows
 from hybrids.task import DecodedTask, Episode, Split, Task
 
@@ -153,10 +154,10 @@ def modes_of(cls: type[Task]) -> list[str]:
         return []
     try:
         cls(mode="?")  # type: ignore[call-arg]
-    except ValueError as error:
+    except UserError as error:
         listed = re.search(r"(?:allowed: |one of )([\w, ]+)", str(error))
         return re.findall(r"\w+", listed[1]) if listed else []
-    raise ValueError(f"{cls.__name__} takes mode=?, so that its modes cannot be listed")
+    raise UserError(f"{cls.__name__} takes mode=?, so that its modes cannot be listed")
 
 
 def print_examples(examples: Sequence[Example], console: Console) -> None:
@@ -234,11 +235,11 @@ def to_json(task: Task, examples: Sequence[Example], *, seed: int, split: Split)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see hybrids task --help")
+        raise UserError(f"{message}; see hybrids task --help")
 
 
 def read_arguments(arguments: Sequence[str], description: str) -> argparse.Namespace:
-    """Arguments of `hybrids task`; ValueError for a wrong one."""
+    """Arguments of `hybrids task`; UserError for a wrong one."""
     parser = _Parser(prog="hybrids task", description=description)
     parser.add_argument("task", help="its name; hybrids plugins lists them")
     parser.add_argument("settings", nargs="*", metavar="setting=value", help="as in task.setting=value of a run")
@@ -249,10 +250,10 @@ def read_arguments(arguments: Sequence[str], description: str) -> argparse.Names
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     args = parser.parse_intermixed_args(arguments)
     if args.split not in _SPLITS:
-        raise ValueError(f"unknown split {args.split!r}; {registry.suggest(args.split, _SPLITS)}")
+        raise UserError(f"unknown split {args.split!r}; {suggest(args.split, _SPLITS)}")
     for name, least in (("seed", 0), ("index", 0), ("count", 1)):
         if getattr(args, name) < least:
-            raise ValueError(f"--{name}={getattr(args, name)} must be at least {least}")
+            raise UserError(f"--{name}={getattr(args, name)} must be at least {least}")
     return args
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Block
 from hybrids.model.measure import count_flops, parameter_bytes, prefill, state_bits, state_elements
@@ -197,5 +198,5 @@ def read_context(given: Sequence[str]) -> int:
     """The number of tokens in the last of the arguments context=<n>, 1024 without one."""
     text = given[-1].removeprefix("context=") if given else "1024"
     if not text.isdecimal():
-        raise ValueError(f"context={text} is not a number of tokens; allowed: 0 or more")
+        raise UserError(f"context={text} is not a number of tokens; allowed: 0 or more")
     return int(text)

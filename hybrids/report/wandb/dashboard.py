@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
+from hybrids.errors import UserError
 from hybrids.training import wandb_result
 from hybrids.report.page.style import FIGURES, PAIRS
 from hybrids.training.wandb_result import place_key, score_key, size_key
@@ -40,14 +41,14 @@ class Scope:
 
     def __post_init__(self) -> None:
         if not self.project:
-            raise ValueError("project= is empty; give the W&B project of the runs")
+            raise UserError("project= is empty; give the W&B project of the runs")
         names = {"project": [self.project], "entity": [self.entity], "group": self.groups}
         for setting, values in names.items():
             for value in values:
                 if found := _UNUSABLE.search(value):
-                    raise ValueError(f"{setting}={value} cannot hold {found[0]}, which W&B does not take in names")
+                    raise UserError(f"{setting}={value} cannot hold {found[0]}, which W&B does not take in names")
         if "" in self.groups:
-            raise ValueError("group= holds an empty name; leave it out to show all runs of the project")
+            raise UserError("group= holds an empty name; leave it out to show all runs of the project")
 
     @property
     def title(self) -> str:

@@ -13,6 +13,7 @@ from wandb.errors import Error as WandbError
 from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
 
+from hybrids.errors import UserError
 from hybrids.training.record import write_file
 
 VERSION = 1
@@ -46,12 +47,12 @@ class Definition:
     def upload(self, path: Path, entity: str) -> None:
         """Save both to W&B for a user or team, empty: the default one, and their ids to `path`.
 
-        Raises ValueError where W&B refuses or cannot be reached.
+        Raises UserError where W&B refuses or cannot be reached.
         """
         try:
             entity = entity or self.workspace.entity or wandb.Api().default_entity or ""
             if not entity:
-                raise ValueError("W&B names no default entity; give the user or team: entity=<name>")
+                raise UserError("W&B names no default entity; give the user or team: entity=<name>")
             if entity != self.workspace.entity:
                 self._forget()
                 self._set_entity(entity)
@@ -61,7 +62,7 @@ class Definition:
         except (WandbError, OSError) as error:
             reason = " ".join(str(error).split())
             again = f"hybrids dashboard upload={path} tries again"
-            raise ValueError(f"W&B does not take the dashboard ({reason}); {again}") from error
+            raise UserError(f"W&B does not take the dashboard ({reason}); {again}") from error
 
     def _set_entity(self, entity: str) -> None:
         self.workspace.entity = self.report.entity = entity
@@ -71,20 +72,20 @@ class Definition:
 
 
 def read(path: Path) -> Definition:
-    """A definition from its file; ValueError where it is none."""
+    """A definition from its file; UserError where it is none."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; hybrids dashboard <folder of a sweep> writes such a file")
+        raise UserError(f"{path} does not exist; hybrids dashboard <folder of a sweep> writes such a file")
     try:
         record = json.loads(path.read_text())
         if record["version"] != VERSION:
-            raise ValueError(f"version {record['version']}, where this hybrids reads {VERSION}")
+            raise UserError(f"version {record['version']}, where this hybrids reads {VERSION}")
         view, spec = View.model_validate(record["workspace"]), ReportViewspec.model_validate(record["report"])
         report = wr.Report._from_model(spec)
         report.width = spec.spec.width  # pyright: ignore[reportAttributeAccessIssue]  (which _from_model forgets)
         return Definition(ws.Workspace._from_model(view), report)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise ValueError(f"{path} is no dashboard, or damaged ({reason}); delete it and make it again") from error
+        raise UserError(f"{path} is no dashboard, or damaged ({reason}); delete it and make it again") from error
 
 
 def _to_json(model: BaseModel) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 import wandb
 from wandb.errors import Error as WandbError
 
+from hybrids.errors import UserError
 from hybrids.training.wandb_result import figure_key
 
 
 def log_figures(place: Path, *, project: str, group: str | None, entity: str, is_online: bool) -> bool:
     """Log every PNG and CSV of a report in the folder `place`, once; False where there are none, or it was done before.
 
-    Raises ValueError where W&B cannot be reached.
+    Raises UserError where W&B cannot be reached.
     """
     figures, tables = sorted(place.glob("*.png")), sorted(place.glob("*.csv"))
     content = hashlib.sha256(b"".join(path.read_bytes() for path in figures + tables)).hexdigest()[:8]
@@ -37,7 +38,7 @@ def log_figures(place: Path, *, project: str, group: str | None, entity: str, is
             run.log(shown | {f"tables/{path.stem}": _read_table(path) for path in tables})
     except (WandbError, OSError) as error:
         wandb.teardown()  # or the id of the run stays in use
-        raise ValueError(f"W&B does not take the figures of {place} ({' '.join(str(error).split())})") from error
+        raise UserError(f"W&B does not take the figures of {place} ({' '.join(str(error).split())})") from error
     return True
 
 

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from hybrids.errors import UserError
 from hybrids.studies.capacity.search import THRESHOLD, Capacity
 from hybrids.studies.capacity.trials import Ceiling
 from hybrids.training.record import write_file
@@ -167,22 +168,22 @@ def beside(folder: Path, runs: Iterable[Path]) -> list[Path]:
 
 
 def trial_folders(record: Path) -> list[Path]:
-    """Run folders of all trials of a record, in its order; ValueError for a damaged one."""
+    """Run folders of all trials of a record, in its order; UserError for a damaged one."""
     return list(dict.fromkeys(run for found in read(record) for run in found.runs))
 
 
 def read(record: Path) -> list[Found]:
-    """What a search found, pattern by pattern; ValueError for a damaged record or one of another version."""
+    """What a search found, pattern by pattern; UserError for a damaged record or one of another version."""
     name = f"capacity/{record.parent.name}/{record.name}"
     try:
         content = json.loads(record.read_text())
         if content["version"] != VERSION:
-            raise ValueError(f"it has version {content['version']}, this hybrids reads version {VERSION}")
+            raise UserError(f"it has version {content['version']}, this hybrids reads version {VERSION}")
         return [_read(record, entry) for entry in content["patterns"]]
     except KeyError as error:
-        raise ValueError(f"{name} cannot be used: it has no {error}") from None
+        raise UserError(f"{name} cannot be used: it has no {error}") from None
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{name} cannot be used: {error}; the same hybrids capacity command writes it again") from None
+        raise UserError(f"{name} cannot be used: {error}; the same hybrids capacity command writes it again") from None
 
 
 def _read(record: Path, entry: Mapping[str, Any]) -> Found:

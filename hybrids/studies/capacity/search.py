@@ -17,6 +17,8 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+from hybrids.errors import UserError
+
 THRESHOLD = 0.9
 """Accuracy at which a number of facts counts as recalled."""
 
@@ -85,7 +87,7 @@ class Capacity:
 def facts_grid(largest: int) -> tuple[int, ...]:
     """1, 2, 3, 4, 6, 8, 12 ... `largest`: half octaves; drawing them equally often makes K log-uniform."""
     if largest < 1:
-        raise ValueError(f"max_facts={largest} must be at least 1")
+        raise UserError(f"max_facts={largest} must be at least 1")
     steps = (round(2 ** (k / 2)) if k % 2 == 0 else 3 * 2 ** (k // 2) // 2 for k in range(2 * largest.bit_length() + 2))
     return tuple(sorted({k for k in steps if 1 <= k < largest} | {largest}))
 
@@ -105,9 +107,9 @@ def read_capacity(curve: Mapping[int, float], threshold: float = THRESHOLD) -> f
 
 
 def find_capacity(train: Callable[[float, int], Trial], rates: Sequence[float], seeds: Sequence[int]) -> Capacity:
-    """Train every rate on the first seed, the best one on the others. ValueError without rates or seeds."""
+    """Train every rate on the first seed, the best one on the others. UserError without rates or seeds."""
     if not rates or not seeds:
-        raise ValueError(f"rates={list(rates)}, seeds={list(seeds)}: give at least one of each")
+        raise UserError(f"rates={list(rates)}, seeds={list(seeds)}: give at least one of each")
     rates = sorted(set(rates))
     first = [train(rate, seeds[0]) for rate in rates]
     best = max(range(len(rates)), key=lambda i: (first[i].capacity, sum(first[i].curve.values())))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.measure import prefill, state_bits
 from hybrids.studies.capacity.search import THRESHOLD, Capacity, Trial, find_capacity, is_settled
@@ -33,7 +34,7 @@ class Ceiling(NamedTuple):
 
 
 def measure_ceiling(run: Run, facts: int) -> Ceiling:
-    """What a run can show whose examples all have `facts` facts; ValueError for a task without bits."""
+    """What a run can show whose examples all have `facts` facts; UserError for a task without bits."""
     task = run.task.build()
     offered = check_has_bits(task)
     assert task.facts == facts and task.facts_end is not None
@@ -44,15 +45,15 @@ def measure_ceiling(run: Run, facts: int) -> Ceiling:
 
 
 def check_ceiling(ceiling: Ceiling, least: float) -> None:
-    """ValueError for an alphabet smaller than the facts, and where recall of everything would use next to nothing."""
+    """UserError for an alphabet smaller than the facts, and where recall of everything would use next to nothing."""
     facts, symbols = ceiling.facts, ceiling.num_symbols
     if symbols < facts:
-        raise ValueError(
+        raise UserError(
             f"max_facts={facts} exceeds the alphabet of {symbols} values, so a guess would count as recall; "
             f"allowed: up to {symbols}, or a larger task.vocab_size"
         )
     if ceiling.utilisation < least:
-        raise ValueError(
+        raise UserError(
             f"max_facts={facts} of {math.log2(symbols):.1f} bits can use at most {ceiling.utilisation:.2g} of a state "
             f"of {ceiling.state_bits:,} bits, less than min_utilisation={least:g}: the comparison would be empty; use "
             "a smaller model.d_model, more facts or a larger task.vocab_size (min_utilisation=0 asks for it anyway)"
@@ -60,14 +61,14 @@ def check_ceiling(ceiling: Ceiling, least: float) -> None:
 
 
 def check_precision(run: Run, num_sizes: int) -> None:
-    """ValueError where an accuracy at the threshold would rest on too few test examples of each number of facts.
+    """UserError where an accuracy at the threshold would rest on too few test examples of each number of facts.
 
     The error is that of one answer per example: the answers of one example share a state and may fail together.
     """
     given = run.data.num_test_examples
     needed = math.ceil(num_sizes * THRESHOLD * (1 - THRESHOLD) / WORST_ERROR**2)
     if given < needed:
-        raise ValueError(
+        raise UserError(
             f"data.num_test_examples={given} over {num_sizes} numbers of facts: the standard error of an accuracy of "
             f"{THRESHOLD} would exceed {WORST_ERROR}; allowed: {needed} or more"
         )

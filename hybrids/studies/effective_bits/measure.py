@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.training.evaluate import load_model, make_trainer
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
@@ -79,11 +80,11 @@ class Rounded:
 
 
 def read_levels(given: Sequence[int]) -> tuple[int, ...]:
-    """Bits per element to try, most first; ValueError for what cannot be tried."""
+    """Bits per element to try, most first; UserError for what cannot be tried."""
     wrong = [bits for bits in given if not 1 <= bits <= MOST_BITS]
     if wrong or not given:
         spelt = ",".join(map(str, given))
-        raise ValueError(f"levels={spelt}: each is a number of bits per element, 1 to {MOST_BITS}; give at least one")
+        raise UserError(f"levels={spelt}: each is a number of bits per element, 1 to {MOST_BITS}; give at least one")
     return tuple(sorted(set(given), reverse=True))
 
 
@@ -100,11 +101,11 @@ def measure_rounded(
 ) -> Rounded:
     """Recall of the last good checkpoint on the first test examples; the steps of rounding come from validation ones.
 
-    `backend` is as in `evaluate_grid`. ValueError for a setting, a run without checkpoint and a task without bits.
+    `backend` is as in `evaluate_grid`. UserError for a setting, a run without checkpoint and a task without bits.
     """
     for name, value, least in (("num_examples", num_examples, 2), ("batch_size", batch_size, 1)):
         if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
+            raise UserError(f"{name}={value} must be at least {least}")
     levels = read_levels(levels)
     TrainerSettings(accelerator=accelerator).check_devices()
     run = run.on(accelerator, backend)
@@ -112,7 +113,7 @@ def measure_rounded(
     set_threads(threads)
     task = run.task.build()
     if Backbone(run.model.d_model, run.pattern, run.letters).state_elements(task.length) == 0:
-        raise ValueError(f"pattern={run.pattern.compact()} carries no state, so there are no bits of it to count")
+        raise UserError(f"pattern={run.pattern.compact()} carries no state, so there are no bits of it to count")
     lit = load_model(run, folder, task).eval()
     log_backends(run)
     trainer = make_trainer(run)

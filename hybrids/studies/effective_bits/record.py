@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+from hybrids.errors import UserError
 from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.training.record import write_file
 from hybrids.triangle.intervals import Estimate
@@ -35,25 +36,25 @@ def write_rounded(rounded: Rounded, path: Path) -> None:
 
 
 def read_rounded(run: Path) -> Rounded | None:
-    """What was measured on the run in this folder, None where nothing was; ValueError for a damaged file."""
+    """What was measured on the run in this folder, None where nothing was; UserError for a damaged file."""
     path = run / FILE
     if not path.exists():
         return None
     try:
         return _read(path.read_text())
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
+        raise UserError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
 
 
 def _read(text: str) -> Rounded:
     if not text.endswith("\n"):
-        raise ValueError("it is cut in its last line")
+        raise UserError("it is cut in its last line")
     rows = [_numbers(row) for row in csv.DictReader(StringIO(text))]
     if not rows:
-        raise ValueError("it has no rows")
+        raise UserError("it has no rows")
     first, *others = rows
     if len(others) != first["num_levels"]:
-        raise ValueError(f"it has {len(others)} of {first['num_levels']:g} rounded states")
+        raise UserError(f"it has {len(others)} of {first['num_levels']:g} rounded states")
     elements = int(first["state_elements"])
     stored = Recall(_estimate(first), first["offered_bits"], int(first["total_bits"]), elements)
     curve = [EffectiveBits(int(row["bits_per_element"]), int(row["total_bits"]), _estimate(row)) for row in others]
@@ -61,14 +62,14 @@ def _read(text: str) -> Rounded:
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    """The numbers of a row that others do not follow from; ValueError where one is missing or is none."""
+    """The numbers of a row that others do not follow from; UserError where one is missing or is none."""
     if set(row) != set(COLUMNS):
-        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        raise UserError(f"its columns are not {', '.join(COLUMNS)}")
     if None in row.values():
-        raise ValueError("it is cut inside a row")
+        raise UserError("it is cut inside a row")
     numbers = {name: float(row[name]) for name in (*_NUMBERS, *_SHARED)}
     if not all(map(math.isfinite, numbers.values())) or min(numbers["total_bits"], numbers["state_elements"]) <= 0:
-        raise ValueError("it holds numbers that cannot be")
+        raise UserError("it holds numbers that cannot be")
     return numbers
 
 

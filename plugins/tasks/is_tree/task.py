@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
@@ -206,19 +207,19 @@ class IsTree(DecodedTask):
     def _check(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)} must be one of {', '.join(allowed)}")
+                raise UserError(f"{name}={getattr(self, name)} must be one of {', '.join(allowed)}")
         if not SMALLEST <= self.max_num_nodes <= LARGEST:
-            raise ValueError(f"max_num_nodes={self.max_num_nodes} must be from {SMALLEST} to {LARGEST}")
+            raise UserError(f"max_num_nodes={self.max_num_nodes} must be from {SMALLEST} to {LARGEST}")
         if not SMALLEST <= self.num_nodes <= self.max_num_nodes:
             largest = f"{self.max_num_nodes} (max_num_nodes, which sets the vocabulary)"
-            raise ValueError(f"num_nodes={self.num_nodes} must be from {SMALLEST} to {largest}")
+            raise UserError(f"num_nodes={self.num_nodes} must be from {SMALLEST} to {largest}")
         for name, default, modes in (
             ("stop_early", True, ("cot",)),
             ("idle", "none", ("vanilla", "cot")),
             ("root_record", False, ("retrieval",)),
         ):
             if getattr(self, name) != default and self.mode not in modes:
-                raise ValueError(f"{name}={getattr(self, name)} needs mode={' or '.join(modes)}, not mode={self.mode}")
+                raise UserError(f"{name}={getattr(self, name)} needs mode={' or '.join(modes)}, not mode={self.mode}")
 
     def _draw(self, draws: Draws) -> tuple[Graphs, Ordered]:
         graphs = GENERATORS[self.graph](draws, self.num_nodes)
