@@ -26,7 +26,7 @@ from hybrids.registry import load_plugins, name_of
 from hybrids.report.page.style import UTILISATIONS, marks
 from hybrids.task import Task
 from hybrids.training.evaluate import load_model
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 from hybrids.training.run import Run
 from hybrids.triangle.recall import effective_bits, measure_recall, smallest_sufficient
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hybrids.errors import UserError
 from hybrids.report.terminal.tables import print_rows
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hybrids.config.compose import compose
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
 from hybrids.report.terminal.tables import print_rows
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 from hybrids.training.run import Run
 
 

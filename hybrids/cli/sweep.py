@@ -20,8 +20,9 @@ from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.terminal.tables import print_rows
+from hybrids.training.files import write_file
 from hybrids.training.logs import silence_foreign_messages
-from hybrids.training.record import Result, RunFolder, write_file
+from hybrids.training.record import Result, RunFolder
 from hybrids.training.train import train
 
 

@@ -13,10 +13,11 @@ from lightning.pytorch import Trainer
 from hybrids.errors import UserError, suggest
 from hybrids.task import Task
 from hybrids.training.data import DataSettings, TaskData
+from hybrids.training.files import write_file
 from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
-from hybrids.training.record import RunFolder, write_file
+from hybrids.training.record import RunFolder
 from hybrids.training.run import Run, TrainerSettings
 from hybrids.training.train import build_model, log_backends
 

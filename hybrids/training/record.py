@@ -10,7 +10,6 @@ wandb/ and tensorboard/, where those logs are on
 import difflib
 import json
 import math
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from hybrids.errors import UserError
+from hybrids.training.files import write_file
 from hybrids.triangle.place import Place
 
 RESULT_VERSION = 1
@@ -187,13 +187,3 @@ def _damage(path: Path) -> str | None:
     except Exception as error:  # a damaged pickle can raise anything
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'unreadable'}"
     return None
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a whole file or nothing: to a neighbour first, then renamed."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Multi-query associative recall: key-value pairs, then each key again, to be answered by its value."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,7 +68,7 @@ class MultiQueryAssociativeRecall(Task):
     segments mix within a batch. The order of P is that of the pairs in the context.
     """
 
-    facts_slice: ClassVar[str] = "num_pairs"
+    facts_slice = "num_pairs"
 
     def __init__(
         self,

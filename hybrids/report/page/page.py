@@ -26,7 +26,7 @@ from hybrids.report.page.series import (
 )
 from hybrids.report.page.style import spell
 from hybrids.studies.capacity.record import Found
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 
 _SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
 _SCORES = ("accuracy", "exact_match", "chance")

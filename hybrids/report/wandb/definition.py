@@ -14,7 +14,7 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
 
 from hybrids.errors import UserError
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 
 VERSION = 1
 

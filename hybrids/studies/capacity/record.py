@@ -12,7 +12,7 @@ from typing import Any
 from hybrids.errors import UserError
 from hybrids.studies.capacity.search import THRESHOLD, Capacity
 from hybrids.studies.capacity.trials import Ceiling
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 from hybrids.triangle.bound import max_facts, min_state_bits
 from hybrids.triangle.match import Size
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hybrids.errors import UserError
 from hybrids.studies.effective_bits.measure import Rounded
-from hybrids.training.record import write_file
+from hybrids.training.files import write_file
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.recall import EffectiveBits, Recall
 
