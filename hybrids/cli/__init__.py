@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from hybrids.cli import atlas, dashboard
+from hybrids.cli import atlas
 from hybrids.cli.bits import run_bits
 from hybrids.cli.capacity import run_capacity
+from hybrids.cli.dashboard import run_dashboard
 from hybrids.cli.programs import COMMANDS, report
 from hybrids.cli.reports import show_report
 from hybrids.cli.runs import run_eval, run_train
@@ -27,6 +28,7 @@ def main() -> int:
         "task": run_task,
         "capacity": run_capacity,
         "bits": run_bits,
+        "dashboard": run_dashboard,
     }
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in programs:
@@ -60,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
         "--facts", default="num_pairs", help="the slice of the scores that counts facts (num_pairs)"
     )
     add["report"].set_defaults(run=show_report)
-    dashboard.add_arguments(add["dashboard"])
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")
     add["check"].set_defaults(run=check_plugin)
     atlas.add_arguments(add["atlas"])

@@ -1,13 +1,19 @@
 """The command `hybrids dashboard`."""
 
-import argparse
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hybrids.errors import UserError, suggest
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from hybrids.cli.programs import HYDRA, report, reported, run_program
+from hybrids.config.compose import quote, spell_flags, split_places
+from hybrids.config.schema import DashboardConfig
+from hybrids.errors import UserError
 from hybrids.report.page.collect import collect
 from hybrids.studies.capacity.record import trial_folders
 from hybrids.training.logs import LogSettings, is_online
@@ -17,38 +23,52 @@ if TYPE_CHECKING:
     from hybrids.report.wandb.dashboard import Scope
     from hybrids.report.wandb.definition import Definition
 
-KEYS = ("project", "group", "entity", "facts", "upload")
 
-_HELP = """runs/sweeps/<date>, runs/capacity/<id> or a folder of runs, whose W&B project and groups are shown; or
-project=<name> (hybrids), group=<name>,<name> (all runs of the project), entity=<user or team> (your default),
-facts=<slice of the scores that counts facts> (num_pairs); or upload=<file> with at most entity=<user or team>"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("given", nargs="*", metavar="folder | key=value", help=_HELP)
-    parser.set_defaults(run=show_dashboard)
-
-
-def show_dashboard(args: argparse.Namespace) -> int:
-    """Write the definition of a workspace and a report, and save both to W&B where the user is logged in. Exit code."""
+def run_dashboard() -> int:
+    """`hybrids dashboard`, with a folder and settings in any order. Exit code."""
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise UserError("hybrids dashboard needs wandb-workspaces: pip install 'hybrids[dashboard]'")
+        return report(UserError("hybrids dashboard needs wandb-workspaces: pip install 'hybrids[dashboard]'"))
+    return run_program(_dashboard, "dashboard", spell=spell_arguments)
+
+
+def spell_arguments(arguments: Sequence[str]) -> list[str]:
+    """The command line as Hydra takes it: the folder as a setting, and names quoted."""
+    places, settings = split_places(arguments, [field.name for field in fields(DashboardConfig)])
+    if len(places) > 1:
+        raise UserError(f"{places[0]} and {places[1]}: hybrids dashboard takes one folder")
+    spelt = [f"folder={quote(place)}" for place in places]
+    for argument in spell_flags(settings):
+        key, equals, value = argument.partition("=")
+        if equals and not value:
+            raise UserError(f"{argument} has no value; leave it out or write {key}=<{key}>")
+        spelt.append(f"{key}={quote(value)}" if equals else argument)
+    return spelt
+
+
+@hydra.main(**HYDRA, config_name="dashboard")
+@reported
+def _dashboard(config: DictConfig) -> None:
+    """Write the definition of a workspace and a report, and save both to W&B where the user is logged in."""
+    given: Any = OmegaConf.to_object(config)
+    if given.upload is None:
+        return _make(given)
     from hybrids.report.wandb.definition import read  # an extra, which other commands do without
 
-    folder, given = read_arguments(args.given)
-    if "upload" not in given:
-        return _make(folder, given)
-    file = Path(given["upload"])
+    further = [name for name in ("folder", "project", "group", "facts") if getattr(given, name) is not None]
+    if further:
+        raise UserError(f"upload={given.upload} holds a whole dashboard; leave {further[0]}= out")
+    file = Path(given.upload)
     definition = read(file)
     if reason := _why_offline():
         raise UserError(f"{reason}; nothing was sent")
-    return _upload(definition, file, given.get("entity", ""))
+    _upload(definition, file, given.entity)
 
 
-def _make(folder: Path | None, given: Mapping[str, str]) -> int:
+def _make(given: DashboardConfig) -> None:
     from hybrids.report.wandb.dashboard import build_report, build_workspace
     from hybrids.report.wandb.definition import Definition
 
+    folder = None if given.folder is None else Path(given.folder)
     scope = _find_scope(folder, given)
     name = "+".join((scope.project, *scope.groups))[:100]
     file = Path("runs", "dashboards", f"{name}.json") if folder is None else folder / "dashboard.json"
@@ -61,8 +81,8 @@ def _make(folder: Path | None, given: Mapping[str, str]) -> int:
         _log_figures(folder / "report", scope, is_online=not reason)
     if reason:
         print(f"{reason}: nothing was sent; later, before or after wandb sync: hybrids dashboard upload={file}")
-        return 0
-    return _upload(definition, file, scope.entity)
+    else:
+        _upload(definition, file, scope.entity)
 
 
 def _log_figures(place: Path, scope: "Scope", *, is_online: bool) -> None:
@@ -73,46 +93,24 @@ def _log_figures(place: Path, scope: "Scope", *, is_online: bool) -> None:
         print(f"figures of {place}: logged {'to W&B' if is_online else 'offline, like its runs'}")
 
 
-def _upload(definition: "Definition", file: Path, entity: str) -> int:
+def _upload(definition: "Definition", file: Path, entity: str) -> None:
     definition.upload(file, entity)
     print(f"workspace: {definition.workspace.url}\nreport: {definition.report.url}")
-    return 0
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
-    """The folder, and what is given as key=value; UserError for what cannot be."""
-    folder, given = None, {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key in KEYS:
-            if not value:
-                raise UserError(f"{argument} has no value; leave it out or write {key}=<{key}>")
-            given[key] = value
-        elif equals and not Path(argument).exists():
-            raise UserError(f"unknown setting {key!r}; {suggest(key, KEYS)}")
-        elif folder is not None:
-            raise UserError(f"{folder} and {argument}: hybrids dashboard takes one folder")
-        else:
-            folder = Path(argument)
-    further = [str(folder)] if folder else [f"{key}=" for key in given if key not in ("upload", "entity")]
-    if "upload" in given and further:
-        raise UserError(f"upload={given['upload']} holds a whole dashboard; leave {further[0]} out")
-    return folder, given
-
-
-def _find_scope(folder: Path | None, given: Mapping[str, str]) -> "Scope":
+def _find_scope(folder: Path | None, given: DashboardConfig) -> "Scope":
     """The runs that are asked for; what is given goes before what the folder says."""
     from hybrids.report.wandb.dashboard import Scope
 
-    if folder is None or {"project", "group"} <= given.keys():
+    if folder is None or (given.project is not None and given.group is not None):
         found = Logs(LogSettings().project, ())
     else:
-        found = _find_logs(folder, given.get("project"))
+        found = _find_logs(folder, given.project)
     return Scope(
-        project=given.get("project", found.project),
-        groups=tuple(sorted(set(given["group"].split(",")))) if "group" in given else found.groups,
-        entity=given.get("entity", ""),
-        **{"facts": given["facts"]} if "facts" in given else {},
+        project=found.project if given.project is None else given.project,
+        groups=found.groups if given.group is None else tuple(sorted(set(given.group.split(",")))),
+        entity=given.entity,
+        **{"facts": given.facts} if given.facts is not None else {},
     )
 
 

@@ -2,15 +2,16 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 
 from omegaconf import DictConfig
 
-from hybrids.config.compose import spell_overrides
+from hybrids.config.compose import spell_flags, spell_overrides
 from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.config.schema import store_schemas
+from hybrids.errors import UserError
 from hybrids.training.logs import silence_foreign_messages
 
 HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
@@ -54,12 +55,19 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     return run
 
 
-def run_program(program: Callable[[], None], name: str) -> int:
-    """Run a Hydra program; what its user can mend is one line on stderr and exit code 1, the rest a traceback."""
+Spelling = Callable[[Sequence[str]], list[str]]
+"""From arguments as they are typed to arguments as Hydra takes them."""
+
+
+def run_program(program: Callable[[], None], name: str, *, spell: Spelling = spell_flags) -> int:
+    """Run a Hydra program; what its user can mend is one line on stderr and exit code 1, the rest a traceback.
+
+    `spell` is what this command alone spells in another way than Hydra.
+    """
     silence_foreign_messages()
     try:
         store_schemas()
-        with _hydra_arguments(name):
+        with _hydra_arguments(name, spell):
             program()
     except USER_ERRORS as error:
         return report(error)
@@ -76,13 +84,16 @@ def report(error: BaseException) -> int:
 
 
 @contextmanager
-def _hydra_arguments(name: str) -> Iterator[None]:
+def _hydra_arguments(name: str, spell: Spelling) -> Iterator[None]:
     """Give Hydra its part of the command line, and its errors to us."""
     _given[:] = sys.argv
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors itself and exits
     try:
-        sys.argv = [sys.argv[0], *spell_overrides(sys.argv[2 if sys.argv[1:2] == [name] else 1 :])]
+        typed = sys.argv[2 if sys.argv[1:2] == [name] else 1 :]
+        if name != "train" and {"-m", "--multirun"} & set(typed):
+            raise UserError(f"-m sweeps over runs; only hybrids train does that, not hybrids {name}")
+        sys.argv = [sys.argv[0], *spell_overrides(spell(typed))]
         yield
     finally:
         sys.argv = list(_given)

@@ -18,7 +18,7 @@ from hybrids.report.terminal.tables import print_rows
 
 def run_task() -> int:
     """`hybrids task`: examples of a task, and what it states. Exit code."""
-    return run_program(_show_task, "task")
+    return run_program(_show_task, "task", spell=list)
 
 
 def _show_task() -> None:

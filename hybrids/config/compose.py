@@ -1,14 +1,15 @@
 """A configuration from what is typed on a command line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from hybrids.config.build import build_run
-from hybrids.errors import UserError
+from hybrids.errors import UserError, suggest
 from hybrids.training.run import Run
 
 _NULL_GROUP = re.compile(r"\+{0,2}(arch|task|trainer|logger|(mixer|channel)(@[\w.]+)?)=null")
@@ -23,6 +24,52 @@ def spell_overrides(arguments: Sequence[str]) -> list[str]:
     single = [re.sub(r"^(sizes\.\w+)=(-?\d+)$", r"\1=[\2]", argument) for argument in spelt]
     ours = [re.sub(r"^sizes\.", "++sizes.", argument) for argument in single]  # Hydra takes keys of a dict as new
     return sorted(ours, key=lambda argument: argument not in ("-m", "--multirun"))
+
+
+_HYDRA_FLAGS = re.compile(r"-\w\w?|--(help|hydra-help|version|cfg|resolve|package|info|multirun|run|shell-completion)")
+
+
+def spell_flags(
+    arguments: Sequence[str], flags: Mapping[str, str] | None = None, names: Sequence[str] = ()
+) -> list[str]:
+    """Arguments with each of `flags` as the setting that it stands for, and `--<name>=` as `<name>=`.
+
+    Raises UserError for an option that neither Hydra nor these have.
+    """
+    flags = flags or {}
+    spelt = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--")
+        if flag in flags and equals:
+            raise UserError(f"{name}={value}: it takes no value, write {flag}")
+        if argument.startswith("-") and flag not in flags and name not in names and not _HYDRA_FLAGS.fullmatch(flag):
+            hint = f"write {argument.lstrip('-')}" if equals and not names else suggest(name, names)
+            raise UserError(f"unknown option {argument!r}; {hint}")
+        spelt.append(flags[flag] if flag in flags else argument.removeprefix("--") if name in names else argument)
+    return spelt
+
+
+def spell_list(arguments: Sequence[str], *names: str) -> list[str]:
+    """`<name>=a,b` as Hydra writes a list, for these names."""
+    listed = re.compile(rf"({'|'.join(names)})=([^\[].*|)")
+    return [f"{m[1]}=[{m[2]}]" if (m := listed.fullmatch(argument)) else argument for argument in arguments]
+
+
+def split_places(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Folders and files among the arguments, and the settings and flags; a folder's name may hold a `=`."""
+
+    def is_place(argument: str) -> bool:
+        name, equals, _ = argument.partition("=")
+        return not argument.startswith("-") and (not equals or (name not in names and Path(argument).exists()))
+
+    places = [argument for argument in arguments if is_place(argument)]
+    return places, [argument for argument in arguments if argument not in places]
+
+
+def quote(text: str) -> str:
+    """A value that Hydra reads as this text, whatever is in it."""
+    return "'" + text.replace("'", r"\'") + "'"
 
 
 def compose(overrides: list[str]) -> Run:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hybrids import registry
 from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Choice
 from hybrids.pattern import Pattern
+from hybrids.studies.capacity.plan import check_varies_facts
 from hybrids.studies.capacity.search import facts_grid
-from hybrids.task import Task, VariesFacts
+from hybrids.task import Task
 from hybrids.training.data import DataSettings
 from hybrids.training.run import Run
 from hybrids.triangle.match import Size, check_quantity, match_width, size_of
@@ -58,15 +58,6 @@ def set_batch(run: Run, batch_tokens: int) -> Run:
         raise UserError(f"batch_tokens={batch_tokens} must be at least the {length} tokens of an example")
     config = {**run.config, "data": {**run.config["data"], "batch_size": batch_size}, "batch_tokens": None}
     return replace(run, data=replace(run.data, batch_size=batch_size), config=config)
-
-
-def check_varies_facts(run: Run) -> VariesFacts:
-    """The class of the task of a run; UserError where its number of facts cannot be varied."""
-    cls = run.task.cls
-    if isinstance(cls, VariesFacts):
-        return cls
-    able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
-    raise UserError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
 
 
 def _change_task(run: Run, setting: str, given: str, settings: Mapping[str, Any]) -> Run:

@@ -133,6 +133,8 @@ def _explain_missing_group(group: str) -> str:
         return f"{group} needs a letter; write mixer@mixers.L=<mixer> to choose what L means"
     if group == "channels":
         return "channels needs a letter; write channel@channels.L=<channel mixer> to choose that of L"
+    if group == "sweep":
+        return "sweep= is over many runs; only hybrids train takes it"
     return f"unknown group {group!r}"
 
 

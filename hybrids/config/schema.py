@@ -16,6 +16,8 @@ from hybrids import registry
 from hybrids.config.explain import NONE
 from hybrids.errors import UserError
 from hybrids.pattern import place
+from hybrids.studies.capacity.plan import SearchSettings
+from hybrids.studies.effective_bits.measure import RoundingSettings
 from hybrids.training.data import DataSettings
 from hybrids.training.logs import LogSettings
 from hybrids.training.optim import OptimSettings
@@ -78,12 +80,50 @@ class EvalConfig:
     threads: int | None = None
 
 
+@dataclass
+class CapacityConfig(SearchSettings, TrainConfig):
+    """Schema of a search for a capacity: its own settings, and those of its runs. `pattern` may be a list."""
+
+
+@dataclass
+class BitsConfig(RoundingSettings):
+    """Schema of a measurement of effective bits on `runs`, each a run folder or a folder of runs."""
+
+    runs: list[str] = field(default_factory=list)
+
+
+@dataclass
+class DashboardConfig:
+    """Schema of a dashboard: of the runs in `folder`, or of `project` and its groups; or a file to `upload`.
+
+    `group` is one name or several with commas, `entity` a user or team (empty: the default of who uploads), `facts` the
+    slice of the scores that counts facts.
+    """
+
+    folder: str | None = None
+    project: str | None = None
+    group: str | None = None
+    entity: str = ""
+    facts: str | None = None
+    upload: str | None = None
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "capacity": CapacityConfig,
+    "bits": BitsConfig,
+    "dashboard": DashboardConfig,
+}
+"""By command."""
+
+
 def store_schemas() -> None:
-    """Hand Hydra the schemas of runs, evaluations and every registered plugin."""
+    """Hand Hydra the schemas of the commands and of every registered plugin."""
     OmegaConf.register_new_resolver("placements", _spell_placements, replace=True)
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
-    store.store(name="eval_schema", node=EvalConfig)
+    for command, schema in SCHEMAS.items():
+        store.store(name=f"{command}_schema", node=schema)
     letters = [{f"channel@channels.{letter}": None} for letter in string.ascii_uppercase]
     store.store(name="letters", node={"defaults": letters})
     for entry in registry.entries():

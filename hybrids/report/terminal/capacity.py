@@ -2,8 +2,28 @@
 
 from collections.abc import Iterator
 
+from hybrids.studies.capacity.plan import Plan
 from hybrids.studies.capacity.record import Outcome
 from hybrids.studies.capacity.search import THRESHOLD, Capacity
+
+CEILING_COLUMNS = (
+    "pattern",
+    "d_model",
+    "parameters",
+    "step FLOPs",
+    "state bits after the facts",
+    "facts",
+    "alphabet",
+    "largest measurable utilisation",
+)
+
+
+def ceiling_row(plan: Plan) -> list[object]:
+    """What can be shown at most, under `CEILING_COLUMNS`."""
+    size, most = plan.size, plan.ceiling
+    numbers = (size.params, size.flops, most.state_bits, most.facts, most.num_symbols)
+    return [plan.pattern, size.d_model, *(f"{value:,}" for value in numbers), f"{most.utilisation:.4f}"]
+
 
 COLUMNS = (
     "pattern",

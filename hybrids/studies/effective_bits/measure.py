@@ -1,7 +1,7 @@
 """Effective bits of a trained run: what it recalls through a state rounded to ever fewer bits."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
@@ -11,6 +11,7 @@ from hybrids.training.record import RunFolder
 from hybrids.training.run import Run, TrainerSettings
 from hybrids.training.train import log_backends
 from hybrids.triangle.intervals import Estimate
+from hybrids.triangle.quantise import BITS
 from hybrids.triangle.recall import EffectiveBits, Recall, effective_bits, measure_recall, smallest_sufficient
 
 KEPT = 0.99
@@ -79,38 +80,35 @@ class Rounded:
         ]
 
 
-def read_levels(given: Sequence[int]) -> tuple[int, ...]:
-    """Bits per element to try, most first; UserError for what cannot be tried."""
-    wrong = [bits for bits in given if not 1 <= bits <= MOST_BITS]
-    if wrong or not given:
-        spelt = ",".join(map(str, given))
-        raise UserError(f"levels={spelt}: each is a number of bits per element, 1 to {MOST_BITS}; give at least one")
-    return tuple(sorted(set(given), reverse=True))
+@dataclass(kw_only=True)
+class RoundingSettings:
+    """How to measure: `levels` are bits per element to try, `backend` is as in `evaluate_grid`."""
+
+    levels: list[int] = field(default_factory=lambda: list(BITS))
+    num_examples: int = 512
+    batch_size: int = 64
+    accelerator: str = "cpu"
+    backend: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(1 <= bits <= MOST_BITS for bits in self.levels):
+            what = f"each is a number of bits per element, 1 to {MOST_BITS}; give at least one"
+            raise UserError(f"levels={','.join(map(str, self.levels))}: {what}")
+        for name, least in (("num_examples", 2), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
 
 
-def measure_rounded(
-    run: Run,
-    folder: RunFolder,
-    *,
-    levels: Sequence[int],
-    num_examples: int,
-    batch_size: int,
-    accelerator: str = "cpu",
-    backend: str | None = None,
-    threads: int | None = None,
-) -> Rounded:
+def measure_rounded(run: Run, folder: RunFolder, settings: RoundingSettings) -> Rounded:
     """Recall of the last good checkpoint on the first test examples; the steps of rounding come from validation ones.
 
-    `backend` is as in `evaluate_grid`. UserError for a setting, a run without checkpoint and a task without bits.
+    UserError for a run without checkpoint or without state, a task without bits, and a device that is not there.
     """
-    for name, value, least in (("num_examples", num_examples, 2), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise UserError(f"{name}={value} must be at least {least}")
-    levels = read_levels(levels)
-    TrainerSettings(accelerator=accelerator).check_devices()
-    run = run.on(accelerator, backend)
+    TrainerSettings(accelerator=settings.accelerator).check_devices()
+    run = run.on(settings.accelerator, settings.backend)
     keep_freed_memory()
-    set_threads(threads)
+    set_threads(settings.threads)
     task = run.task.build()
     if Backbone(run.model.d_model, run.pattern, run.letters).state_elements(task.length) == 0:
         raise UserError(f"pattern={run.pattern.compact()} carries no state, so there are no bits of it to count")
@@ -118,11 +116,9 @@ def measure_rounded(
     log_backends(run)
     trainer = make_trainer(run)
     lit.to(trainer.strategy.root_device)
-    seed = run.data.seed
-    exactly = matmul_precision(tf32=run.trainer.tf32)
-    with exactly, trainer.precision_plugin.forward_context():  # so that the state is stored as it is in use
-        stored = measure_recall(lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size)
-        curve = effective_bits(
-            lit.model, task, seed=seed, num_examples=num_examples, batch_size=batch_size, levels=levels
-        )
-    return Rounded(stored, tuple(curve), task.length, num_examples)
+    seed, num, size = run.data.seed, settings.num_examples, settings.batch_size
+    levels = sorted(set(settings.levels), reverse=True)
+    with matmul_precision(tf32=run.trainer.tf32), trainer.precision_plugin.forward_context():  # as it is in use
+        stored = measure_recall(lit.model, task, seed=seed, num_examples=num, batch_size=size)
+        curve = effective_bits(lit.model, task, seed=seed, num_examples=num, batch_size=size, levels=levels)
+    return Rounded(stored, tuple(curve), task.length, settings.num_examples)

@@ -1,0 +1,141 @@
+"""A search for a capacity as it is asked for: its settings, and for each pattern its runs and what they can show."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from hybrids import registry
+from hybrids.errors import UserError
+from hybrids.model.backbone import Backbone
+from hybrids.studies.capacity.record import Outcome, facts_asked
+from hybrids.studies.capacity.search import Trial, bisect
+from hybrids.studies.capacity.trials import OutOfTime, Trials, check_precision, measure_ceiling, search
+from hybrids.task import VariesFacts
+from hybrids.training.record import Result
+from hybrids.training.run import Run
+from hybrids.triangle.match import size_of
+from hybrids.triangle.recall import check_has_bits
+
+EXAMPLES_PER_SIZE = 256
+"""Test examples of each number of facts, where data.num_test_examples is not given."""
+
+
+@dataclass(kw_only=True)
+class SearchSettings:
+    """What the search itself is told; everything else is a setting of its runs.
+
+    The best of `rates` on the first of `seeds` seeds is used for the others. Examples have 1 ... `max_facts` facts.
+    No run starts after `budget` minutes; `confirm` then trains at single numbers of facts around K*.
+    """
+
+    rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
+    seeds: int = 4
+    max_facts: int = 64
+    steps: int | None = None
+    min_utilisation: float = 1e-3
+    budget: float | None = None
+    confirm: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("max_facts", 1), ("steps", 1), ("min_utilisation", 0), ("budget", 0)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise UserError(f"{name}={value} must be at least {least}")
+        if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
+            raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: all must be positive")
+
+
+class Watcher(Protocol):
+    """Who is told how far a search has come."""
+
+    def start(self, run: Run) -> None: ...
+
+    def end(self, trial: Trial, result: Result) -> None: ...
+
+    def confirm(self) -> None: ...
+
+
+class Plan:
+    """One pattern of a search: how its runs are built from `config`, and what they can show."""
+
+    def __init__(
+        self, config: Mapping[str, Any], grid: tuple[int, ...], build: Callable[[Mapping[str, Any]], Run]
+    ) -> None:
+        self.config, self.grid, self.build = config, grid, build
+        plain = build({**config, "match": None, "match_to": None})
+        if not isinstance(plain.task.cls, VariesFacts):
+            check_has_bits(plain.task.build())  # the stronger reason, where there is one
+        self.task, self.cls = plain.task, check_varies_facts(plain)
+        self.run = self.describe(grid)
+        check_precision(self.run, len(grid))
+        self.ceiling = measure_ceiling(self.describe(grid[-1:]), grid[-1])
+        width, context = self.run.model.d_model, self.run.task.build().length
+        self.size = size_of(lambda d_model: Backbone(d_model, self.run.pattern, self.run.letters), width, context)
+        self.pattern = self.run.pattern.compact()
+
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """What varying the facts sets in the task."""
+        return self.cls.vary_facts(self.grid, self.task.settings)
+
+    def describe(self, facts: tuple[int, ...], *, rate: float | None = None, seed: int = 0) -> Run:
+        """The run whose examples have these numbers of facts: what hybrids train makes of the same settings."""
+        changes = self.cls.vary_facts(facts, self.task.settings)
+        config = {**self.config, "seed": seed, "task": {**self.config["task"], **changes}}
+        if rate is not None:
+            config["optim"] = {**config["optim"], "lr": rate}
+        try:
+            replace(self.task, settings={**self.task.settings, **changes}).build()
+        except UserError as error:
+            raise UserError(f"max_facts={self.grid[-1]}: {error}") from error
+        return self.build(config)
+
+    def search(self, settings: SearchSettings, group: str, end: float, watcher: Watcher) -> Outcome:
+        """Train what is asked for, or as much of it as there is time for."""
+
+        def describe(rate: float, seed: int, facts: tuple[int, ...]) -> Run:
+            stage = "confirm" if facts != self.grid else "rate" if seed == 0 else "seed"
+            run = self.describe(facts, rate=rate, seed=seed)
+            return replace(run.logged_as(run.logger.group or group, f"capacity-{stage}"), notes=())
+
+        trials = Trials(describe=describe, grid=self.grid, end=end, on_start=watcher.start, on_end=watcher.end)
+        capacity, missing = search(trials, settings.rates, range(settings.seeds))
+        confirmed, asked = None, facts_asked(capacity)
+        if settings.confirm and capacity is not None and not missing:
+            watcher.confirm()
+            rate, last = capacity.rate, settings.seeds - 1
+            try:
+                confirmed = bisect(lambda facts: trials.recalls(rate, last, facts), self.grid[-1], start=asked or 1)
+            except OutOfTime:
+                missing = ["confirmation at single numbers of facts"]
+        return Outcome(
+            pattern=self.pattern,
+            size=self.size,
+            capacity=capacity,
+            at_most=self.ceiling,
+            at_capacity=None if asked is None else measure_ceiling(self.describe((asked,)), asked),
+            missing=missing,
+            confirmed=confirmed,
+        )
+
+
+def check_varies_facts(run: Run) -> VariesFacts:
+    """The class of the task of a run; UserError where its number of facts cannot be varied."""
+    cls = run.task.cls
+    if isinstance(cls, VariesFacts):
+        return cls
+    able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
+    raise UserError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
+
+
+def name_search(plans: Sequence[Plan], settings: SearchSettings) -> str:
+    """Task, patterns, and a hash of what the search is made of."""
+    runs = [{**plan.run.identity, "optim": {**plan.run.identity["optim"], "lr": None}} for plan in plans]
+    text = json.dumps([runs, sorted(set(settings.rates)), settings.seeds, settings.max_facts], sort_keys=True)
+    spelt = "_".join(plan.pattern.replace(":", "~") for plan in plans)
+    task = registry.name_of(plans[0].run.task.cls)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{task}-{spelt if len(spelt) <= 32 else spelt[:29] + '...'}-{digest}"
