@@ -20,7 +20,7 @@ from hybrids.checks.tasks import TASK_CHECKS
 from hybrids.errors import UserError, suggest
 from hybrids.task import DecodedTask
 
-__all__ = ["Check", "Result", "Subject", "checks_for", "exemptions", "run_check", "run_checks"]
+__all__ = ["Check", "CheckResult", "Subject", "checks_for", "exemptions", "run_check", "run_checks"]
 
 _CHECKS: dict[str, tuple[Check, ...]] = {
     "mixer": MIXER_CHECKS,
@@ -29,7 +29,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
 }
 
 
-class Result(NamedTuple):
+class CheckResult(NamedTuple):
     """How one check went; `message` says what is wrong, or why a failure is excused, or is empty."""
 
     check: str
@@ -47,7 +47,7 @@ def checks_for(kind: str, cls: type[Any] | None = None) -> tuple[Check, ...]:
     return _CHECKS[kind] + (DECODED_CHECKS if cls is not None and issubclass(cls, DecodedTask) else ())
 
 
-def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> list[Result]:
+def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> list[CheckResult]:
     """Run every check on one registered plugin at these settings; nothing is raised for what a check finds.
 
     Raises UserError for an unknown plugin, and for an exemption from a check that does not exist.
@@ -57,15 +57,15 @@ def run_checks(kind: str, name: str, *, d_model: int = 64, **settings: Any) -> l
     return [run_check(check, subject, exempt.get(check.__name__)) for check in checks_for(kind, subject.cls)]
 
 
-def run_check(check: Check, subject: Subject, exemption: str | None = None) -> Result:
+def run_check(check: Check, subject: Subject, exemption: str | None = None) -> CheckResult:
     """Run one check; with an exemption (its reason), it must fail."""
     with _one_thread():
         error = _failure(check, subject)
     if exemption is None:
-        return Result(check.__name__, error is None, error or "")
+        return CheckResult(check.__name__, error is None, error or "")
     if error is None:
-        return Result(check.__name__, False, f"passes, although exempted ({exemption}): remove the exemption")
-    return Result(check.__name__, True, f"exempted ({exemption}): {error}")
+        return CheckResult(check.__name__, False, f"passes, although exempted ({exemption}): remove the exemption")
+    return CheckResult(check.__name__, True, f"exempted ({exemption}): {error}")
 
 
 def exemptions(kind: str, cls: type[Any]) -> dict[str, str]:

@@ -27,7 +27,7 @@ COMMANDS = {
     "eval": "evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)",
     "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
     "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
-    "task": "decoded examples of a task, chance, bits and sizes: hybrids task mqar num_pairs=4 length=32",
+    "task": "decoded examples of a task, chance, bits and sizes: hybrids task <name> <setting>=<value>",
     "capacity": "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
     "bits": "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4",
     "report": "a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>",

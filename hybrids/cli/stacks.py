@@ -1,16 +1,14 @@
 """Commands that measure a stack without training it."""
 
-import csv
 import sys
 from collections.abc import Callable
-from io import StringIO
 
 from hybrids.cli.programs import COMMANDS, run_program
 from hybrids.config.compose import compose
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
 from hybrids.report.terminal.tables import print_rows
-from hybrids.training.files import write_file
+from hybrids.training.files import to_csv, write_file
 from hybrids.training.run import Run
 
 
@@ -57,9 +55,8 @@ def _show_triangle(run: Run, backbone: Backbone, context: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{run.pattern.compact().replace(':', '~')}-d{run.model.d_model}-n{context}"
     table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(growth.csv_rows(growths))
-    write_file(table, text.getvalue())
+    columns, *rows = growth.csv_rows(growths)
+    write_file(table, to_csv(list(map(str, columns)), rows))
     for path in (picture, picture.with_suffix(".svg")):
         growth.draw_growth(growths, context, path, title=_title(run, context))
     print(f"table and pictures: {table}, {picture}, {picture.with_suffix('.svg')}")

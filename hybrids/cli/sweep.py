@@ -1,11 +1,9 @@
 """A sweep: every cell an ordinary run, a failed cell does not stop the others, one table at the end."""
 
-import csv
 import json
 import subprocess
 import sys
 import traceback
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,7 +18,7 @@ from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.terminal.tables import print_rows
-from hybrids.training.files import write_file
+from hybrids.training.files import to_csv, write_file
 from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.train import train
@@ -125,9 +123,7 @@ def summarise(folder: Path) -> bool:
         values = _values(cell, result) | {"cell": " ".join(text for text in cell["overrides"] if text not in shared)}
         rows.append([values.get(column, "") for column in columns])
     print_rows(f"sweep {folder}", columns, rows)
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_file(folder / "summary.csv", text.getvalue())
+    write_file(folder / "summary.csv", to_csv(columns, rows))
     return all(cell["folder"] is not None for cell in cells)
 
 

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import torch
 
-from hybrids.model.generate import Row, generate
+from hybrids.model.generate import Continuation, generate
 from hybrids.model.model import Model
 from hybrids.task import DecodedTask, Episode, Split
 
@@ -45,7 +45,7 @@ class _Tool:
     def __post_init__(self) -> None:
         self.num_searches = [0] * len(self.episodes)
 
-    def __call__(self, position: int, rows: list[Row]) -> dict[int, list[int]]:
+    def __call__(self, position: int, rows: list[Continuation]) -> dict[int, list[int]]:
         found = {row.number: self.task.search([*row.prompt, *row.tokens]) for row in rows}
         return {number: self._answer(number, answer) for number, answer in found.items() if answer is not None}
 

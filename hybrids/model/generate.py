@@ -92,7 +92,7 @@ class Generation:
 
 
 @dataclass
-class Row:
+class Continuation:
     """One sequence as a hook sees it."""
 
     number: int
@@ -102,7 +102,7 @@ class Row:
     """What followed the prompt so far."""
 
 
-Hook: TypeAlias = Callable[[int, list[Row]], Mapping[int, Sequence[int]] | None]
+Hook: TypeAlias = Callable[[int, list[Continuation]], Mapping[int, Sequence[int]] | None]
 """`(position, rows)` -> tokens that rows must consume next, by number of the row; None for none.
 
 Called after every step with the rows that generated a token in it and go on. `position` counts the tokens of each
@@ -158,7 +158,7 @@ class _Turn(Enum):
 class _Growth:
     """A row, and what the host knows of its tokens without asking the device."""
 
-    row: Row
+    row: Continuation
     rest_of_prompt: deque[int]
     queue: deque[int]
     num_left: int
@@ -271,7 +271,7 @@ def _start_rows(
         if not prompt:
             raise ValueError(f"prompt {number} is empty; a prompt needs at least one token")
     pairs = enumerate(zip(prompts, forced, strict=True))
-    return [_Growth(Row(i, prompt, []), deque(), deque(queue), max_new_tokens) for i, (prompt, queue) in pairs]
+    return [_Growth(Continuation(i, prompt, []), deque(), deque(queue), max_new_tokens) for i, (prompt, queue) in pairs]
 
 
 def _check_tokens(name: str, tokens: Collection[int], vocab_size: int) -> None:

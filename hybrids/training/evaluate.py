@@ -1,9 +1,7 @@
 """Evaluate a trained run on a grid of task sizes, also beyond those it was trained on."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from lightning.pytorch import Trainer
 from hybrids.errors import UserError, suggest
 from hybrids.task import Task
 from hybrids.training.data import DataSettings, TaskData
-from hybrids.training.files import write_file
+from hybrids.training.files import to_csv, write_file
 from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
@@ -161,13 +159,10 @@ def share_of_none(cells: Sequence[GridCell], alternatives: str) -> list[tuple[di
 
 def write_grid(cells: Sequence[GridCell], path: Path) -> None:
     """One CSV row per combination; empty scores where the task refused it."""
-    text = StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
     names = decoded_scores(cells)
-    rows.writerow(
-        [*cells[0].sizes, "accuracy", "exact_match", "loss", *(f"decoded/{name}" for name in names), "reason"]
-    )
+    columns = [*cells[0].sizes, "accuracy", "exact_match", "loss", *(f"decoded/{name}" for name in names), "reason"]
+    rows = []
     for cell in cells:
         decoded = [cell.decoded.get(name) for name in names]
-        rows.writerow([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, *decoded, cell.reason])
-    write_file(path, text.getvalue())
+        rows.append([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, *decoded, cell.reason])
+    write_file(path, to_csv(columns, rows))
