@@ -36,7 +36,8 @@ def cuts_keep_outputs(subject: Subject) -> None:
     with torch.no_grad():
         whole = module(x)[0]
         for pieces in ([1] * LENGTH, [LENGTH - 1, 1], [1, LENGTH - 1], [5, 64, 1, 1, 66, 2], [64, 64, 11]):
-            claim = f"outputs of the pieces {_short(pieces)} differ from the whole: the state lacks something"
+            short = f"{len(pieces)} x 1" if set(pieces) == {1} else "+".join(map(str, pieces))
+            claim = f"outputs of the pieces {short} differ from the whole: the state lacks something"
             assert_same(_run_pieces(module, x, pieces), whole, claim)
 
 
@@ -155,10 +156,6 @@ def _run_pieces(module: Any, x: Tensor, pieces: Sequence[int]) -> Tensor:
         y, state = module(piece, state)
         outputs.append(y)
     return torch.cat(outputs, dim=1)
-
-
-def _short(pieces: Sequence[int]) -> str:
-    return f"{len(pieces)} x 1" if set(pieces) == {1} else "+".join(map(str, pieces))
 
 
 def _assert_form(state: Any, batch_size: int, what: str) -> None:

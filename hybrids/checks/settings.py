@@ -14,7 +14,10 @@ _ALLOWED = "int, float, bool, str, an Enum, a list or a dict with str keys of th
 def settings_are_a_schema(subject: Subject) -> None:
     """Every setting is keyword-only, annotated with a type that a configuration can hold, and defaulted."""
     hints = get_type_hints(subject.cls.__init__)
-    for parameter in _settings(subject.cls):
+    parameters = list(inspect.signature(subject.cls).parameters.values())
+    if parameters and parameters[0].name == "d_model":  # which a module gets from the backbone
+        del parameters[0]
+    for parameter in parameters:
         where = f"setting {parameter.name!r} of {subject.cls.__name__}"
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{where} is not keyword-only: put it after `*`"
         assert parameter.default is not inspect.Parameter.empty, f"{where} has no default"
@@ -22,12 +25,6 @@ def settings_are_a_schema(subject: Subject) -> None:
         hint = hints[parameter.name]
         assert _is_allowed(hint), f"{where} is annotated {hint}; allowed: {_ALLOWED}"
         assert _fits(parameter.default, hint), f"{where} has the default {parameter.default!r}, which is not {hint}"
-
-
-def _settings(cls: type[Any]) -> list[inspect.Parameter]:
-    """Constructor arguments, without the width that a module gets from the backbone."""
-    parameters = list(inspect.signature(cls).parameters.values())
-    return [p for i, p in enumerate(parameters) if (i, p.name) != (0, "d_model")]
 
 
 def _is_allowed(hint: Any) -> bool:

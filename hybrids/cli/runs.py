@@ -39,17 +39,7 @@ def _eval(config: DictConfig) -> None:
     if settings.run is None:
         raise UserError("run is not set; give the folder of a run: run=runs/<id>")
     run, folder = open_run(Path(str(settings.run)))
-    cells = evaluate_grid(
-        run,
-        folder,
-        settings.sizes,
-        num_examples=settings.num_examples,
-        batch_size=settings.batch_size,
-        num_decoded_examples=settings.num_decoded_examples,
-        accelerator=settings.accelerator,
-        backend=settings.backend,
-        threads=settings.threads,
-    )
+    cells = evaluate_grid(run, folder, settings)
     place = folder.path / "eval"
     place.mkdir(exist_ok=True)
     write_grid(cells, place / "grid.csv")

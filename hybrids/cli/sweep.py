@@ -116,7 +116,8 @@ def summarise(folder: Path) -> bool:
     paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
     cells: list[Cell] = [json.loads(path.read_text()) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
-    results = [_read_result(cell) for cell in cells]
+    folders = [RunFolder(Path(cell["folder"])) if cell["folder"] else None for cell in cells]
+    results = [folder.read_result() if folder else None for folder in folders]
     columns = ["cell", *(["decoded"] if any("decoded" in result for result in results if result) else []), *COLUMNS[1:]]
     rows = []
     for cell, result in zip(cells, results, strict=True):
@@ -140,11 +141,6 @@ COLUMNS = (
     "run",
 )
 """Parameters, state and step cost are of the backbone."""
-
-
-def _read_result(cell: Cell) -> Result | None:
-    """The result of a cell; None if it has failed."""
-    return None if cell["folder"] is None else RunFolder(Path(cell["folder"])).read_result()
 
 
 def _values(cell: Cell, result: Result | None) -> dict[str, Any]:

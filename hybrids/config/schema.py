@@ -19,6 +19,7 @@ from hybrids.pattern import place
 from hybrids.studies.capacity.plan import SearchSettings
 from hybrids.studies.effective_bits.measure import RoundingSettings
 from hybrids.training.data import DataSettings
+from hybrids.training.evaluate import GridSettings
 from hybrids.training.logs import LogSettings
 from hybrids.training.optim import OptimSettings
 from hybrids.training.run import ModelSettings, TrainerSettings
@@ -67,17 +68,10 @@ class TrainConfig:
 
 
 @dataclass
-class EvalConfig:
-    """Schema of an evaluation. `sizes` maps a size of the task to the values of the grid; empty: the task's own."""
+class EvalConfig(GridSettings):
+    """Schema of an evaluation of one run."""
 
     run: Any = None
-    sizes: dict[str, list[int]] = field(default_factory=dict)
-    num_examples: int = 512
-    num_decoded_examples: int = 64
-    batch_size: int = 64
-    accelerator: str = "cpu"
-    backend: str | None = None
-    threads: int | None = None
 
 
 @dataclass
@@ -120,7 +114,11 @@ SCHEMAS = {
 
 def store_schemas() -> None:
     """Hand Hydra the schemas of the commands and of every registered plugin."""
-    OmegaConf.register_new_resolver("placements", _spell_placements, replace=True)
+
+    def placements(depth: int, count: int, letter: str, others: str) -> str:
+        return ",".join(place(depth, count, letter=letter, others=others))
+
+    OmegaConf.register_new_resolver("placements", placements, replace=True)
     store = ConfigStore.instance()
     for command, schema in SCHEMAS.items():
         store.store(name=f"{command}_schema", node=schema)
@@ -135,19 +133,15 @@ def store_schemas() -> None:
         store.store(group=kind, name=NONE, node={"name": NONE})
 
 
-def _spell_placements(depth: int, count: int, letter: str, others: str) -> str:
-    return ",".join(place(depth, count, letter=letter, others=others))
-
-
 def schema_of(cls: type) -> type:
     """Dataclass with the settings of a plugin class, under its registered name."""
     hints, defaults = get_type_hints(cls.__init__), registry.defaults_of(cls)
     untyped = [name for name in defaults if name not in hints]
     if untyped:
         raise UserError(f"setting {untyped[0]!r} has no annotation; give it one")
-    settings = [(name, hints[name], _default(value)) for name, value in defaults.items()]
+    settings = []
+    for name, value in defaults.items():
+        is_shared = isinstance(value, list | dict)
+        default = field(default_factory=lambda value=value: deepcopy(value)) if is_shared else value
+        settings.append((name, hints[name], default))
     return make_dataclass(cls.__name__, [("name", str, registry.name_of(cls)), *settings], kw_only=True)
-
-
-def _default(value: Any) -> Any:
-    return field(default_factory=lambda: deepcopy(value)) if isinstance(value, list | dict) else value

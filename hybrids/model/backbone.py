@@ -6,7 +6,6 @@ from typing import TypeVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.channel import ChannelMixer
 from hybrids.errors import UserError
 from hybrids.model.block import Block, Choice, Letter
 from hybrids.pattern import Layer, Pattern
@@ -66,7 +65,9 @@ def _build_block(d_model: int, layer: Layer, letters: Mapping[str, Letter]) -> B
     ]
     if len(bound) > 1 and len(mixers) < len(bound):
         raise UserError(f"layer {layer} joins a letter that is bound to no mixer; allowed: letters with a mixer")
-    channel = _shared_channel(layer, bound)
+    channel = bound[0].channel
+    if any(letter.channel != channel for letter in bound):
+        raise UserError(f"the letters of layer {layer} have different channel mixers; allowed: one for all of them")
     if not mixers and channel is None:
         raise UserError(f"layer {layer} has neither a mixer nor a channel mixer; bind the letter to one of them")
     built = None if channel is None else _build(f"channel mixer of {layer}", channel, d_model)
@@ -79,9 +80,3 @@ def _build(place: str, choice: Choice[P], d_model: int) -> P:
         return choice.build(d_model)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-
-
-def _shared_channel(layer: Layer, bound: list[Letter]) -> Choice[ChannelMixer] | None:
-    if any(letter.channel != bound[0].channel for letter in bound):
-        raise UserError(f"the letters of layer {layer} have different channel mixers; allowed: one for all of them")
-    return bound[0].channel

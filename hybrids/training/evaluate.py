@@ -35,45 +35,53 @@ class GridCell:
     decoded: Mapping[str, float] = field(default_factory=dict)
 
 
-def evaluate_grid(
-    run: Run,
-    folder: RunFolder,
-    sizes: Mapping[str, Sequence[int]],
-    *,
-    num_examples: int,
-    batch_size: int,
-    num_decoded_examples: int = 0,
-    accelerator: str = "cpu",
-    backend: str | None = None,
-    threads: int | None = None,
-) -> list[GridCell]:
-    """Test scores of the last good checkpoint for every combination of `sizes` (empty: the task's own grid).
+@dataclass(kw_only=True)
+class GridSettings:
+    """How to evaluate. `sizes` maps a size of the task to the values of the grid; empty: the task's own.
 
-    `backend` is that of all ops; None takes what the run asks for, or `auto` on another kind of device than it had.
+    `backend` is that of all ops; null takes what the run asks for, or `auto` on another kind of device than it had.
+    """
+
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    num_examples: int = 512
+    num_decoded_examples: int = 64
+    batch_size: int = 64
+    accelerator: str = "cpu"
+    backend: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_examples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.num_decoded_examples < 0:
+            raise UserError(f"num_decoded_examples={self.num_decoded_examples} must not be negative (0: decode none)")
+
+
+def evaluate_grid(run: Run, folder: RunFolder, settings: GridSettings) -> list[GridCell]:
+    """Test scores of the last good checkpoint for every combination of sizes.
+
     Raises UserError for a run without a usable checkpoint and for a size that the task does not have.
     """
-    _check_sizes(num_examples=num_examples, batch_size=batch_size)
-    if num_decoded_examples < 0:
-        raise UserError(f"num_decoded_examples={num_decoded_examples} must not be negative (0: decode none)")
-    TrainerSettings(accelerator=accelerator).check_devices()
-    run = run.on(accelerator, backend)
+    TrainerSettings(accelerator=settings.accelerator).check_devices()
+    run = run.on(settings.accelerator, settings.backend)
     keep_freed_memory()
-    set_threads(threads)
+    set_threads(settings.threads)
     task = run.task.build()
-    grid = _grid(task, sizes)
-    settings = DataSettings(
+    grid = _grid(task, settings.sizes)
+    data = DataSettings(
         seed=run.data.seed,
-        batch_size=batch_size,
-        eval_batch_size=batch_size,
-        num_test_examples=num_examples,
-        num_decoded_examples=num_decoded_examples,
+        batch_size=settings.batch_size,
+        eval_batch_size=settings.batch_size,
+        num_test_examples=settings.num_examples,
+        num_decoded_examples=settings.num_decoded_examples,
     )
     lit = load_model(run, folder, task)
     log_backends(run)
     trainer = make_trainer(run)
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     with matmul_precision(tf32=run.trainer.tf32):
-        cells = [_evaluate_cell(trainer, lit, task, chosen, settings) for chosen in combinations]
+        cells = [_evaluate_cell(trainer, lit, task, chosen, data) for chosen in combinations]
     if all(cell.reason for cell in cells):
         raise UserError(f"no combination of these sizes fits; the first: {cells[0].reason}")
     return cells
@@ -90,12 +98,6 @@ def make_trainer(run: Run) -> Trainer:
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
 
 
 def _grid(task: Task, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

@@ -108,7 +108,9 @@ def train(run: Run) -> Result:
         print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
     finished = folder.read_result()
     if finished is not None:
-        _say_finished(folder, finished)
+        print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
+        if finished["code"] != describe_code():
+            rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
         return finished
     folder.create(run.config)
     with folder.lock(), matmul_precision(tf32=run.trainer.tf32):
@@ -233,12 +235,6 @@ def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Tr
 def is_child() -> bool:
     """Whether this process is a further rank that Lightning started; the first rank reads and writes the folder."""
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
-
-
-def _say_finished(folder: RunFolder, result: Result) -> None:
-    print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
-    if result["code"] != describe_code():
-        rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
 
 
 def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:

@@ -47,18 +47,16 @@ def measure_places(
     was trained on a mixture; batches shrink as contexts grow. 0 examples measure state and cost alone.
     """
     contexts = [factor * task.length for factor in factors]
-    sizes = {context: _measure(model, context) for context in sorted({*contexts, *(2 * n for n in contexts)})}
+    sizes = {}
+    for context in sorted({*contexts, *(2 * n for n in contexts)}):
+        cost = measure_step(model.backbone, model.backbone.d_model, context)
+        sizes[context] = Measured(context, cost.state_bits, cost.flops, cost.bytes_read)
     places = []
     for factor, context in zip(factors, contexts, strict=True):
         batch = max(1, batch_size // factor)
         recall = _recall(model, task, factor, seed=seed, num_examples=num_examples, batch_size=batch)
         places.append(_place(sizes[context], sizes[2 * context], recall))
     return places
-
-
-def _measure(model: Model, context: int) -> Measured:
-    cost = measure_step(model.backbone, model.backbone.d_model, context)
-    return Measured(context, cost.state_bits, cost.flops, cost.bytes_read)
 
 
 def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: int, batch_size: int) -> Recall | None:

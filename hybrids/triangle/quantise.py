@@ -5,7 +5,6 @@ Each tensor of the cache has 2**bits levels, evenly spaced and symmetric around 
 of other examples, so it is a part of the reader and not of the state: it carries no fact.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +61,5 @@ def _best_step(x: Tensor, bits: int) -> float:
     if not x.is_floating_point() or x.numel() == 0 or not bool(x.any()):
         return 0.0
     largest = float(x.abs().amax())
-    return min(_steps(largest, bits), key=lambda step: float((round_evenly(x, step, bits) - x).square().mean()))
-
-
-def _steps(largest: float, bits: int) -> Iterator[float]:
-    return (clip * largest / 2 ** (bits - 1) for clip in CLIPS)
+    steps = (clip * largest / 2 ** (bits - 1) for clip in CLIPS)
+    return min(steps, key=lambda step: float((round_evenly(x, step, bits) - x).square().mean()))

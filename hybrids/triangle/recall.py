@@ -10,7 +10,7 @@ from torch import Tensor
 from hybrids.errors import UserError
 from hybrids.model.measure import state_bits, state_elements
 from hybrids.model.model import Model, gather_positions
-from hybrids.task import Batch, Split, Task
+from hybrids.task import Split, Task
 from hybrids.triangle import quantise
 from hybrids.triangle.intervals import Estimate, estimate
 from hybrids.types import Cache
@@ -116,9 +116,5 @@ def _answer(
     x, _ = model.backbone(model.embed(batch.tokens[:, end:]), cache if change is None else change(cache))
     assert bool((batch.positions >= end)[batch.valid].all()), f"{type(task).__name__} asks before facts_end={end}"
     x = gather_positions(x, (batch.positions - end).clamp(min=0))
-    return _share_wrong(model.head(model.norm(x)).argmax(-1), batch), cache
-
-
-def _share_wrong(answers: Int[Tensor, "B P"], batch: Batch) -> Float[Tensor, " B"]:
-    wrong = (answers != batch.targets) & batch.valid
-    return wrong.sum(dim=1).double() / batch.valid.sum(dim=1)
+    wrong = (model.head(model.norm(x)).argmax(-1) != batch.targets) & batch.valid
+    return wrong.sum(dim=1).double() / batch.valid.sum(dim=1), cache

@@ -74,7 +74,7 @@ def test_the_training_point_is_marked_in_the_picture(tmp_path, monkeypatch):
         ([], "run is not set; give the folder of a run: run=runs/<id>"),
         (["run=nope"], "run=nope does not exist; runs nearby: made"),
         (["run=."], "run=. is not the folder of a run: it has no config.yaml"),
-        (["run=runs", "bogus=1"], "unknown setting 'bogus'; allowed: run, sizes, "),
+        (["run=runs", "bogus=1"], "unknown setting 'bogus'; allowed: sizes, num_examples, "),
         (["run=made"], "run=made has no checkpoint yet; train it for at least 4 steps"),
         (["run=made", "num_examples=-1"], "num_examples=-1 must be at least 1"),
         (["run=made", "batch_size=0"], "batch_size=0 must be at least 1"),

@@ -10,7 +10,7 @@ import torch
 from hybrids.mixer import Mixer
 from hybrids.ops import backend
 from hybrids.training import train as training
-from hybrids.training.evaluate import evaluate_grid
+from hybrids.training.evaluate import GridSettings, evaluate_grid
 from hybrids.training.train import build_model, measure_sizes, train
 
 GPU = ("trainer=gpu", "trainer.precision=bf16-mixed", "model.d_model=64")
@@ -166,9 +166,9 @@ def test_a_run_trains_and_is_evaluated_on_kernels(allowing, stand_ins, make_run)
     assert (result["step_flops"], result["state_bits"]) == (on_torch["step_flops"], on_torch["state_bits"])
     grid = {"length": [16], "num_pairs": [2]}
     stand_ins.clear()
-    (cell,) = evaluate_grid(run, run.folder, grid, num_examples=24, batch_size=12)
+    (cell,) = evaluate_grid(run, run.folder, GridSettings(sizes=grid, num_examples=24, batch_size=12))
     assert {call.name for call in stand_ins} == called
     assert cell.loss == pytest.approx(result["test"]["loss"], rel=1e-3)
     stand_ins.clear()
-    evaluate_grid(run, run.folder, grid, num_examples=24, batch_size=12, backend="torch")
+    evaluate_grid(run, run.folder, GridSettings(sizes=grid, num_examples=24, batch_size=12, backend="torch"))
     assert stand_ins == []
