@@ -8,6 +8,7 @@ from typing import Any
 
 from hybrids.pattern import Pattern
 from hybrids.report.page.collect import ReportedRun
+from hybrids.studies.capacity.record import Found
 
 _OWN_AXIS = ("pattern", "seed", "optim.lr")
 """Settings that never name a model: each has an axis, a band or a name of its own."""
@@ -29,7 +30,7 @@ class Model:
 
     @property
     def label(self) -> str:
-        return " · ".join(part for part in (self.pattern, self.setting, self.task) if part)
+        return join_names(self.pattern, self.setting, self.task)
 
     @property
     def first(self) -> ReportedRun:
@@ -37,11 +38,23 @@ class Model:
 
 
 class Comparison:
-    """The runs of a report beside each other. `letter` is the one whose number and place are compared."""
+    """The runs of a report beside each other, and what searches for a capacity found from them.
 
-    def __init__(self, runs: Sequence[ReportedRun], letter: str = "A") -> None:
+    `letter` is the one whose number and place are compared, `facts` the slice of the scores that counts facts.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[ReportedRun],
+        letter: str = "A",
+        *,
+        facts: str = "num_pairs",
+        searches: Sequence[Found] = (),
+    ) -> None:
         self.runs = list(runs)
         self.letter = letter
+        self.facts = facts
+        self.searches = searches
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
         self.varying = [key for key in keys if len(set(map(str, self._values(key)))) > 1]
@@ -151,6 +164,11 @@ class Comparison:
         """Settings that differ from their defaults, or have none, and are the same in every run that has them."""
         flat = {key: value for one in self._flat.values() for key, value in one.items() if value is not None}
         return {_short(key): value for key, value in flat.items() if key not in (*self.varying, *_OWN_AXIS)}
+
+
+def join_names(*parts: str) -> str:
+    """One name of several, of which some may be empty."""
+    return " · ".join(filter(None, parts))
 
 
 def spell_pattern(pattern: Pattern) -> str:
