@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from hybrids.report.page.collect import Collection, Missing, ReportedRun
+from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, is_law_broken
 from hybrids.report.page.compare import Comparison, spell_pattern
 from hybrids.report.page.figure import find_figures
 from hybrids.report.page.style import spell
@@ -122,10 +122,10 @@ def _commit(code: Mapping[str, Any]) -> str:
 
 def _alarms(run: ReportedRun) -> list[str]:
     told = [
-        f"{run.name} at context {place.context}: {spell(place.recalled_bits)} bits recalled (surely more than "
-        f"{spell(place.surely)}) through a state of {place.held_bits:,} bits"
+        f"{run.name} at context {place['context']}: {spell(place['recalled_bits'])} bits recalled (surely more than "
+        f"{spell(place['surely'])}) through a state of {held_bits(place):,} bits"
         for place in run.places
-        if place.breaks_law
+        if is_law_broken(place)
     ]
     rounded = run.rounded.breaks_law if run.rounded else []
     return told + [f"{run.name}, its state rounded by hybrids bits: {sentence}" for sentence in rounded]

@@ -72,13 +72,13 @@ def _numbers(found: Found) -> Row:
         "window_high": max(found.window, default=None),
         "window_decades": found.window_decades,
         "rates": " ".join(f"{rate:g}" for rate in found.rates),
-        "d_model": found.d_model,
-        "parameters": found.parameters,
+        "d_model": found.size["d_model"],
+        "parameters": found.size["params"],
         "state_bits": found.state_bits,
         "bound": found.bound,
         "utilisation": found.utilisation,
         "confirmed": found.confirmed,
-        "steps": found.steps,
+        "steps": max(trial["steps"] for trial in found.trials),
     }
 
 

@@ -42,7 +42,7 @@ def _tabulate(comparison: Comparison) -> Series:
 
 def _has_recall(run: ReportedRun) -> bool:
     """Whether recalled bits are known at the context of training: without them hybrids bits refuses the run."""
-    return any(place.context == run.result["context"] and place.recalled_bits is not None for place in run.places)
+    return any(p["context"] == run.result["context"] and p["recalled_bits"] is not None for p in run.places)
 
 
 def _states(rounded: Rounded) -> Iterator[Row]:

@@ -18,7 +18,7 @@ def _tabulate(comparison: Comparison) -> Series:
     rows = {}
     for model in comparison.models():
         label = join_names(model.pattern, model.setting)
-        for sizes in [vars(place) for place in model.first.places] or [model.first.result]:
+        for sizes in model.first.places or [model.first.result]:
             rows[label, sizes["context"]] = {"label": label, **{key: sizes[key] for key in columns[1:]}}
     caption = "State, and cost of one decode step, against the tokens seen: backbone only, one sequence."
     return Series("State and step cost", caption, columns, list(rows.values()))

@@ -21,7 +21,8 @@ def _tabulate(comparison: Comparison) -> Series:
     rows, notes = [], []
     for model in models:
         scores = [run.result["test"]["accuracy"] or 0.0 for run in model.runs]
-        recalls = [run.places[0].recall for run in model.runs if run.places and run.places[0].recall is not None]
+        found = [place["recall"] for run in model.runs for place in run.places[:1]]
+        recalls = [recall for recall in found if recall is not None]
         for layer, holds in enumerate(comparison.holds_letter(model.first)):
             rows.append(
                 {

@@ -6,40 +6,30 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Still
 
-from hybrids.report.page.collect import ReportedRun
+from hybrids.report.page.collect import ReportedRun, held_bits, is_law_broken
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, hover, logarithmic, marks
 
 _EFFECTIVE = ("effective_bits", "effective_recalled", "effective_utilisation")
 _SETTINGS = ("label", "context", "learning_rate", "seed")
-_MEASURES = ("state_bits", "recalled_bits", "recalled_low", "recalled_high", "offered_bits", "utilisation")
+_RECALLED = ("recalled_bits", "recalled_low", "recalled_high", "offered_bits")
 
 
 def _tabulate(comparison: Comparison) -> Series:
     """Every run at every context; what recalled nothing has no place on a logarithmic axis and stands at its edge."""
+    places = [(group, run, place) for group in comparison.groups() for run in group.runs for place in run.places]
     rows = []
-    for group in comparison.groups():
-        for run in group.runs:
-            for place in run.places:
-                if place.recalled_bits is not None:
-                    rows.append(
-                        _effective(run, place.context)
-                        | {
-                            "label": group.label,
-                            "context": place.context,
-                            "learning_rate": group.rate,
-                            "seed": run.seed,
-                            "state_bits": place.held_bits,
-                            "recalled_bits": place.recalled_bits,
-                            "recalled_low": place.recalled_low,
-                            "recalled_high": place.recalled_high,
-                            "offered_bits": place.offered_bits,
-                            "utilisation": place.recalled_bits / place.held_bits if place.held_bits else None,
-                            "law_broken": place.breaks_law,
-                            "run": run.name,
-                        }
-                    )
+    for group, run, place in places:
+        if (recalled := place["recalled_bits"]) is not None:
+            rows.append(
+                _effective(run, place["context"])
+                | {"label": group.label, "context": place["context"], "learning_rate": group.rate, "seed": run.seed}
+                | {"state_bits": held_bits(place)}
+                | {name: place[name] for name in _RECALLED}
+                | {"utilisation": recalled / held_bits(place) if held_bits(place) else None}
+                | {"law_broken": is_law_broken(place), "run": run.name}
+            )
     positive = [row["recalled_bits"] for row in rows if row["recalled_bits"] > 0]
     edge = 10.0 ** math.floor(math.log10(min(positive, default=1.0)) - 0.5)
     for row in rows:
@@ -49,7 +39,7 @@ def _tabulate(comparison: Comparison) -> Series:
         "context, with its 95 % interval. No model can stand above the line r = s; the lines below it are of constant "
         "utilisation r / s. Where hybrids bits has measured a run, a thin line leads to a cross at its effective bits."
     )
-    columns = (*_SETTINGS, *_MEASURES, "law_broken", "drawn_at", "run", *_EFFECTIVE)
+    columns = (*_SETTINGS, "state_bits", *_RECALLED, "utilisation", "law_broken", "drawn_at", "run", *_EFFECTIVE)
     none = len(rows) - len(positive)
     notes = [f"{none} of {len(rows)} points recalled nothing; they are hollow, at the lower edge"] if none else []
     return Series("Recalled bits and state", caption, columns, rows, notes)

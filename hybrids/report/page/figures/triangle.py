@@ -48,7 +48,7 @@ def _tabulate(comparison: Comparison) -> Series:
 def _places(comparison: Comparison, family: str, models: Iterable[Model]) -> Iterator[Row]:
     """Every model at every context: means over its seeds."""
     for model in models:
-        by_context = by_label([vars(place) for run in model.runs for place in run.places], "context")
+        by_context = by_label((place for run in model.runs for place in run.places), "context")
         for context, places in sorted(by_context.items()):
             recalls = [place["recall"] for place in places if place["recall"] is not None]
             yield _with_total(
