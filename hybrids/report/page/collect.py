@@ -90,7 +90,7 @@ def held_bits(place: Place) -> int:
     return place["state_bits"] if place["facts_state_bits"] is None else place["facts_state_bits"]
 
 
-def is_law_broken(place: Place) -> bool:
+def law_broken(place: Place) -> bool:
     """Whether more was recalled, beyond doubt, than the state holds: as recorded, or by the recorded numbers."""
     return place["law_broken"] or (place["surely"] is not None and place["surely"] > held_bits(place))
 

@@ -1,7 +1,7 @@
 """A report: one HTML page that opens from disk without a network, beside it every figure and the table behind it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, is_law_broken
+from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison, spell_pattern
 from hybrids.report.page.figure import find_figures
 from hybrids.report.page.style import spell
-from hybrids.studies.capacity.record import Found
 from hybrids.training.files import to_csv, write_file
 
 _SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
@@ -30,7 +29,7 @@ class Report:
     page: Path
     num_runs: int
     missing: Sequence[Missing]
-    law_broken: Sequence[str]
+    alarms: Sequence[str]
     """A sentence for each result that no state of its size can give."""
 
 
@@ -51,14 +50,14 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
     for figure, series in shown:
         if series.rows:
             figure.save_stills(series.rows, place)
-    broken = [sentence for run in collection.runs for sentence in _alarms(run)] + _found_too_much(collection.searches)
+    alarms = list(_alarms(collection))
     page = (
         _environment()
         .get_template("page.html")
         .render(
             title=collection.folder.resolve().name,
             collection=collection,
-            broken=broken,
+            alarms=alarms,
             shared=comparison.shared(),
             mixed=_mixed(collection.runs),
             figures=[(one.name, series, one.to_html(series.rows) if series.rows else {}) for one, series in shown],
@@ -69,7 +68,7 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
         )
     )
     write_file(place / "index.html", page)
-    return Report(place / "index.html", len(collection.runs), collection.missing, broken)
+    return Report(place / "index.html", len(collection.runs), collection.missing, alarms)
 
 
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
@@ -120,24 +119,21 @@ def _commit(code: Mapping[str, Any]) -> str:
     return f"{str(code.get('commit'))[:10]}{' + changes' if code.get('changes') else ''}"
 
 
-def _alarms(run: ReportedRun) -> list[str]:
-    told = [
-        f"{run.name} at context {place['context']}: {spell(place['recalled_bits'])} bits recalled (surely more than "
-        f"{spell(place['surely'])}) through a state of {held_bits(place):,} bits"
-        for place in run.places
-        if is_law_broken(place)
-    ]
-    rounded = run.rounded.breaks_law if run.rounded else []
-    return told + [f"{run.name}, its state rounded by hybrids bits: {sentence}" for sentence in rounded]
-
-
-def _found_too_much(searches: Sequence[Found]) -> list[str]:
-    return [
-        f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its state of "
-        f"{found.state_bits:,} bits holds {spell(found.bound)} at most"
-        for found in searches
-        if found.breaks_law
-    ]
+def _alarms(collection: Collection) -> Iterator[str]:
+    for run in collection.runs:
+        for place in filter(law_broken, run.places):
+            yield (
+                f"{run.name} at context {place['context']}: {spell(place['recalled_bits'])} bits recalled (surely more "
+                f"than {spell(place['surely'])}) through a state of {held_bits(place):,} bits"
+            )
+        for sentence in run.rounded.alarms if run.rounded else ():
+            yield f"{run.name}, its state rounded by hybrids bits: {sentence}"
+    for found in collection.searches:
+        if found.law_broken:
+            yield (
+                f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its "
+                f"state of {found.state_bits:,} bits holds {spell(found.bound)} at most"
+            )
 
 
 def _link(text: str) -> str:

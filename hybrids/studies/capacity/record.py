@@ -57,7 +57,7 @@ class Outcome:
         return min_state_bits(self.facts, at.num_symbols, 1 - THRESHOLD) / at.state_bits
 
     @property
-    def breaks_the_law(self) -> bool:
+    def law_broken(self) -> bool:
         """More facts than the state can hold: a leak in the task, or a state that is under-counted."""
         return self.utilisation is not None and self.utilisation > 1
 
@@ -194,7 +194,7 @@ class Found:
         return bool(self.reasons)
 
     @property
-    def breaks_law(self) -> bool:
+    def law_broken(self) -> bool:
         """Whether K* facts need more bits than the state has."""
         return self.utilisation is not None and self.utilisation > 1
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Still
 
-from hybrids.report.page.collect import ReportedRun, held_bits, is_law_broken
+from hybrids.report.page.collect import ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, hover, logarithmic, marks
@@ -28,7 +28,7 @@ def _tabulate(comparison: Comparison) -> Series:
                 | {"state_bits": held_bits(place)}
                 | {name: place[name] for name in _RECALLED}
                 | {"utilisation": recalled / held_bits(place) if held_bits(place) else None}
-                | {"law_broken": is_law_broken(place), "run": run.name}
+                | {"law_broken": law_broken(place), "run": run.name}
             )
     positive = [row["recalled_bits"] for row in rows if row["recalled_bits"] > 0]
     edge = 10.0 ** math.floor(math.log10(min(positive, default=1.0)) - 0.5)

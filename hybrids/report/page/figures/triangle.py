@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Still
 from matplotlib.patheffects import withStroke
 from plotly.subplots import make_subplots
 
-from hybrids.report.page.compare import Comparison, Model
+from hybrids.report.page.compare import Comparison, SeedGroup
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import SCALE, Row, by_label, column, hover, marks
 
@@ -45,7 +45,7 @@ def _tabulate(comparison: Comparison) -> Series:
     return Series("Efficiency, Compactness, Recall", caption, columns, rows, list(_notes(comparison, rows)))
 
 
-def _places(comparison: Comparison, family: str, models: Iterable[Model]) -> Iterator[Row]:
+def _places(comparison: Comparison, family: str, models: Iterable[SeedGroup]) -> Iterator[Row]:
     """Every model at every context: means over its seeds."""
     for model in models:
         by_context = by_label((place for run in model.runs for place in run.places), "context")
