@@ -204,7 +204,7 @@ def report(monkeypatch, capsys):
 
     def run(*arguments, stills=False):
         if not stills:
-            monkeypatch.setattr("hybrids.report.page.page.stills.save", lambda series, folder: None)
+            monkeypatch.setattr("hybrids.report.page.figure.Figure.save_stills", lambda *_: None)
         monkeypatch.setattr(sys, "argv", ["hybrids", "report", *map(str, arguments)])
         code = cli.main()
         return code, *capsys.readouterr()

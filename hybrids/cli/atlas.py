@@ -10,7 +10,7 @@ from hybrids.training.files import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
 
 if TYPE_CHECKING:
-    from hybrids.report.terminal.atlas import Row
+    from hybrids.report.terminal.atlas import AtlasRow
 
 WRITE = "hybrids atlas --write docs"
 
@@ -43,7 +43,7 @@ def show_atlas(args: argparse.Namespace) -> int:
         _write(rows, args.write)
     elif len(rows) == 1:
         (row,) = rows
-        print_rows(f"{row.architecture.title}: {row.place.label}", ["", ""], atlas.describe(row))
+        print_rows(f"{row.architecture.title}: {row.properties.label}", ["", ""], atlas.describe(row))
     else:
         title = f"{len(rows)} architectures, placed at n = {args.context:,}"
         print_rows(title, atlas.COLUMNS, atlas.table_rows(rows))
@@ -51,7 +51,7 @@ def show_atlas(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(rows: list["Row"], folder: Path) -> None:
+def _write(rows: list["AtlasRow"], folder: Path) -> None:
     from hybrids.report.terminal import atlas
     from hybrids.report.terminal.atlas_figure import draw_atlas
 

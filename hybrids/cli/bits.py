@@ -122,7 +122,7 @@ def _print(measured: Sequence[tuple[Path, Rounded]]) -> None:
         rows = [report.summary_row(str(path), rounded) for path, rounded in measured]
         title = "effective bits: the smallest state that keeps 99 % of the recalled bits"
         print_rows(title, report.SUMMARY_COLUMNS, rows)
-    broken = [f"{path}: {told}" for path, rounded in measured for told in rounded.breaks_law]
+    broken = [f"{path}: {told}" for path, rounded in measured for told in rounded.alarms]
     for told in broken:
         print(f"error: the law r <= s is broken: {told}", file=sys.stderr)
     if broken:

@@ -97,7 +97,7 @@ def _print(outcomes: Sequence[Outcome], paths: Sequence[object]) -> None:
         if outcome.missing:
             print(f"{outcome.pattern}: missing: {', '.join(outcome.missing)}; the same command goes on")
     print(f"curves and record: {', '.join(map(str, paths))}")
-    broken = [outcome.pattern for outcome in outcomes if outcome.breaks_the_law]
+    broken = [outcome.pattern for outcome in outcomes if outcome.law_broken]
     if broken:
         why = "the answers leak past the state, or the state is under-counted"
         print(f"error: more was recalled than the state of {', '.join(broken)} holds: {why}", file=sys.stderr)

@@ -22,6 +22,6 @@ def show_report(args: argparse.Namespace) -> int:
     for one in report.missing:
         print(f"not shown: {one.name}: {one.reason}")
     print(f"{report.num_runs} runs shown, {len(report.missing)} not: {report.page}")
-    for sentence in report.law_broken:
+    for sentence in report.alarms:
         print(f"error: the law r <= s is broken: {sentence}", file=sys.stderr)
-    return 1 if report.law_broken else 0
+    return 1 if report.alarms else 0

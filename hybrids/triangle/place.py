@@ -1,7 +1,8 @@
 """Where a trained model stands in the triangle, at the context of training and beyond."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict  # pydantic, which reads records, refuses that of Python 3.11
 
 from hybrids.errors import UserError
 from hybrids.model.measure import measure_step

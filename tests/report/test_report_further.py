@@ -170,8 +170,8 @@ def test_a_stopped_search_is_known_by_the_group_of_its_runs(tmp_path, report):
     ("damage", "reason"),
     [
         (lambda text: text[: len(text) // 2], "cannot be used: "),
-        (lambda text: text.replace('"version": 1', '"version": 9'), "version 9, this hybrids reads version 1"),
-        (lambda text: text.replace('"size"', '"sighs"'), "it has no 'size'"),
+        (lambda text: text.replace('"version": 1', '"version": 9'), "version is 9: it should be 1"),
+        (lambda text: text.replace('"size"', '"sighs"'), "it has no patterns.0.size"),
         (lambda text: "[]", "cannot be used"),
     ],
 )

@@ -39,7 +39,7 @@ def page(tmp_path_factory):
     write_search(folder, {"LLLL": {"facts": None, "interval": None}, "LLLA": {"reasons": ("few rates",)}})
     (write_run(folder, "LA", name="cut") / "result.json").write_text('{"version": 1, "id')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybrids.report.page.page.stills.save", lambda series, folder: None)  # which no browser shows
+        patch.setattr("hybrids.report.page.figure.Figure.save_stills", lambda *_: None)  # which no browser shows
         report = write_report(collect(folder))
     with open_page(tmp_path_factory.mktemp("profile")) as page:
         page.open(report.page)

@@ -84,7 +84,7 @@ def test_signs_need_one_bit_each():
     assert (found.stored.state_bits, found.bits_stored) == (60 * 32, 32)
     assert found.smallest is not None and (found.smallest.bits, found.smallest.total) == (1, 60)
     assert found.utilisation == pytest.approx(1)  # the state holds what it must and nothing else: r = s
-    assert found.breaks_law == [] and not found.is_at_most
+    assert found.alarms == [] and not found.is_at_most
 
 
 def test_sixteen_levels_need_four_bits():
@@ -106,7 +106,7 @@ def test_an_integer_is_not_rounded_and_counts_as_stored():
 def test_more_recalled_than_a_rounded_state_holds_is_told():
     found = remember("levels", (4,))
     leaky = Rounded(found.stored, (found.curve[0]._replace(total=9),), found.context, found.num_examples)
-    (told,) = leaky.breaks_law
+    (told,) = leaky.alarms
     assert told.endswith("bits recalled through 9 bits (4 per element)")
 
 

@@ -74,7 +74,7 @@ def entry(context: int, state_bits: int = 32000, **changes) -> dict:
     measured = {"context": context, "state_bits": state_bits, "step_flops": 5000, "step_bytes": 9000}
     recalled = {"recalled_bits": 80.0, "recalled_low": 70.0, "recalled_high": 90.0, "surely": 60.0}
     rest = {"offered_bits": 100.0, "facts_state_bits": state_bits, "efficiency": 1.0, "compactness": 1.0, "recall": 0.8}
-    return measured | recalled | rest | {"law_broken": False} | changes
+    return measured | recalled | rest | {"utilisation": 80.0 / state_bits, "law_broken": False} | changes
 
 
 def scores(accuracy: float | None, **by_facts: float) -> dict:

@@ -1,49 +1,98 @@
 """The runs in a folder, for a report on them, and what is not there with the reason."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
 from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.effective_bits.record import read_rounded
-from hybrids.training.record import RunFolder
+from hybrids.studies.validation import explain_refusal
+from hybrids.training.record import Result, RunFolder
+from hybrids.triangle.place import Place
 
-_NOT_FINISHED = "not finished: it has no result.json"
+
+class Named(TypedDict):
+    """A choice in the identity of a run."""
+
+    name: str
 
 
-@dataclass(frozen=True)
-class Place:
-    """An entry of `triangle` in a result: a model at one context."""
+class Optim(TypedDict):
+    lr: NotRequired[float | None]
 
+
+class Identity(TypedDict):
+    """Of the identity of a run, what a report needs."""
+
+    pattern: str
+    letters: dict[str, dict[str, Any]]
+    task: Named
+    optim: Optim
+    seed: int
+
+
+class Parameters(TypedDict):
+    total: int
+    backbone: int
+
+
+class Scores(TypedDict):
+    accuracy: float | None  # null: no number, after divergence
+
+
+class Needed(TypedDict):
+    """Of `Result`, what a report needs; a result in which one of these is missing or wrong is not shown."""
+
+    identity: Identity
+    code: dict[str, Any]
+    hardware: dict[str, Any]
+    backend: dict[str, str]
+    parameters: Parameters
     context: int
     state_bits: int
     step_flops: int
     step_bytes: int
-    efficiency: float
-    compactness: float
-    recall: float | None
-    recalled_bits: float | None
-    recalled_low: float | None
-    recalled_high: float | None
-    surely: float | None
-    offered_bits: float | None
-    facts_state_bits: int | None
-    law_broken: bool
+    steps: int
+    seconds: float
+    stopped: str
+    chance_accuracy: float
+    val: Scores
+    test: Scores
+    triangle: NotRequired[list[Place] | None]
 
-    @property
-    def held_bits(self) -> int:
-        """Bits of the state that the facts were read through."""
-        return self.state_bits if self.facts_state_bits is None else self.facts_state_bits
 
-    @property
-    def breaks_law(self) -> bool:
-        """Whether more was recalled, beyond doubt, than the state holds: as recorded, or by the recorded numbers."""
-        return self.law_broken or (self.surely is not None and self.surely > self.held_bits)
+class Cell(TypedDict):
+    """What a sweep notes of a cell, in cell.json."""
+
+    overrides: list[str]
+    folder: str | None
+    error: str | None
+
+
+class Settings(TypedDict):
+    """Of config.yaml, what a report needs beside the identity."""
+
+    optim: NotRequired[Optim]
+
+
+_NEEDED, _CELL, _SETTINGS = TypeAdapter(Needed), TypeAdapter(Cell), TypeAdapter(Settings)
+
+
+def held_bits(place: Place) -> int:
+    """Bits of the state that the facts were read through."""
+    return place["state_bits"] if place["facts_state_bits"] is None else place["facts_state_bits"]
+
+
+def law_broken(place: Place) -> bool:
+    """Whether more was recalled, beyond doubt, than the state holds: as recorded, or by the recorded numbers."""
+    return place["law_broken"] or (place["surely"] is not None and place["surely"] > held_bits(place))
 
 
 @dataclass(frozen=True)
@@ -55,14 +104,18 @@ class ReportedRun:
     pattern: Pattern
     config: Mapping[str, Any]
     """config.yaml; empty where it is lost."""
-    result: Mapping[str, Any]
-    places: tuple[Place, ...] = ()
+    result: Result
     rounded: Rounded | None = None
     """What `hybrids bits` measured; None where it has not, or its file is damaged."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return self.result["identity"]
+
+    @property
+    def places(self) -> list[Place]:
+        """By context; none in results before there were any."""
+        return sorted(self.result.get("triangle") or (), key=lambda place: place["context"])
 
     @property
     def seed(self) -> int:
@@ -149,13 +202,13 @@ def _order(path: Path) -> tuple[int, str]:
 def _open_cell(sweep: Path, file: Path) -> tuple[str, Path | Missing]:
     name = f"cell {file.parent.name}"
     try:
-        cell = json.loads(file.read_text())
-        name = f"{name}: {' '.join(cell['overrides'])}"
-        if cell["folder"] is None:
-            return name, Missing(name, f"failed: {cell['error']}")
-        given = Path(cell["folder"])
-    except (ValueError, KeyError, TypeError) as error:
-        return name, Missing(name, f"cell.json is damaged ({error})")
+        cell = _CELL.validate_json(file.read_bytes())
+    except ValidationError as error:
+        return name, Missing(name, f"cell.json is damaged ({explain_refusal(error)})")
+    name = f"{name}: {' '.join(cell['overrides'])}"
+    if cell["folder"] is None:
+        return name, Missing(name, f"failed: {cell['error']}")
+    given = Path(cell["folder"])
     # a relative folder counts from where the sweep was started, which is the working folder or above the sweep
     for start in (Path(), *sweep.resolve().parents):
         if (start / given).is_dir():
@@ -167,11 +220,12 @@ def _read(name: str, path: Path) -> ReportedRun | Missing:
     try:
         result = RunFolder(path).read_result()
         if result is None:
-            return Missing(name, _NOT_FINISHED)
-        return _check(ReportedRun(name, path, Pattern.parse(result["identity"]["pattern"]), _settings(path), result))
-    except KeyError as error:
-        return Missing(name, f"result.json cannot be used: it has no {error}")
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+            return Missing(name, "not finished: it has no result.json")
+        _NEEDED.validate_python(result, strict=True)
+        return ReportedRun(name, path, Pattern.parse(result["identity"]["pattern"]), _settings(path), result)
+    except ValidationError as error:
+        return Missing(name, f"result.json cannot be used: {explain_refusal(error)}")
+    except (ValueError, AttributeError, OSError) as error:
         return Missing(name, f"result.json cannot be used: {str(error).replace(str(path) + '/', '')}")
 
 
@@ -209,57 +263,11 @@ def _find_searches(folder: Path, runs: list[ReportedRun], missing: list[Missing]
 def _settings(path: Path) -> dict[str, Any]:
     """config.yaml; a damaged one costs only the settings that stand at their default."""
     try:
-        return RunFolder(path).read_config()
+        config = RunFolder(path).read_config()
+        _SETTINGS.validate_python(config, strict=True)
+        return config
     except (ValueError, OSError):
         return {}
-
-
-def _check(run: ReportedRun) -> ReportedRun:
-    """The run with its places read; KeyError, TypeError or UserError where a number that every report needs is not
-    one."""
-    result = run.result
-    for key in ("context", "state_bits", "step_flops", "step_bytes", "steps", "seconds", "chance_accuracy"):
-        _number(result[key], key)
-    for key in ("total", "backbone"):
-        _number(result["parameters"][key], f"parameters.{key}")
-    for scores in (result["val"], result["test"]):
-        _optional(scores["accuracy"], "accuracy")
-    for mapping in (run.identity["letters"], run.identity["task"], result["code"], result["hardware"], run.config):
-        dict(mapping)
-    _number(run.seed, "seed")
-    _optional(run.rate, "optim.lr")
-    places = tuple(sorted(map(_place, result.get("triangle") or ()), key=lambda place: place.context))
-    return replace(run, places=places)
-
-
-def _place(entry: Mapping[str, Any]) -> Place:
-    held = _optional(entry.get("facts_state_bits"), "facts_state_bits")
-    return Place(
-        context=int(_number(entry["context"], "context")),
-        state_bits=int(_number(entry["state_bits"], "state_bits")),
-        step_flops=int(_number(entry["step_flops"], "step_flops")),
-        step_bytes=int(_number(entry["step_bytes"], "step_bytes")),
-        efficiency=_number(entry["efficiency"], "efficiency"),
-        compactness=_number(entry["compactness"], "compactness"),
-        recall=_optional(entry.get("recall"), "recall"),
-        recalled_bits=_optional(entry.get("recalled_bits"), "recalled_bits"),
-        recalled_low=_optional(entry.get("recalled_low"), "recalled_low"),
-        recalled_high=_optional(entry.get("recalled_high"), "recalled_high"),
-        surely=_optional(entry.get("surely"), "surely"),
-        offered_bits=_optional(entry.get("offered_bits"), "offered_bits"),
-        facts_state_bits=None if held is None else int(held),
-        law_broken=bool(entry.get("law_broken")),
-    )
-
-
-def _number(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{key} is {value!r}, not a number")
-    return float(value)
-
-
-def _optional(value: Any, key: str) -> float | None:
-    return None if value is None else _number(value, key)
 
 
 def _nearby(folder: Path) -> str:

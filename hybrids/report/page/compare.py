@@ -8,6 +8,7 @@ from typing import Any
 
 from hybrids.pattern import Pattern
 from hybrids.report.page.collect import ReportedRun
+from hybrids.studies.capacity.record import Found
 
 _OWN_AXIS = ("pattern", "seed", "optim.lr")
 """Settings that never name a model: each has an axis, a band or a name of its own."""
@@ -16,7 +17,7 @@ _BY_LETTER = ("letters", "backend")
 
 
 @dataclass(frozen=True)
-class Model:
+class SeedGroup:
     """Runs that differ by seed only, at the learning rate that validates best on the seeds of all rates."""
 
     pattern: str
@@ -29,7 +30,7 @@ class Model:
 
     @property
     def label(self) -> str:
-        return " · ".join(part for part in (self.pattern, self.setting, self.task) if part)
+        return join_names(self.pattern, self.setting, self.task)
 
     @property
     def first(self) -> ReportedRun:
@@ -37,11 +38,23 @@ class Model:
 
 
 class Comparison:
-    """The runs of a report beside each other. `letter` is the one whose number and place are compared."""
+    """The runs of a report beside each other, and what searches for a capacity found from them.
 
-    def __init__(self, runs: Sequence[ReportedRun], letter: str = "A") -> None:
+    `letter` is the one whose number and place are compared, `facts` the slice of the scores that counts facts.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[ReportedRun],
+        letter: str = "A",
+        *,
+        facts: str = "num_pairs",
+        searches: Sequence[Found] = (),
+    ) -> None:
         self.runs = list(runs)
         self.letter = letter
+        self.facts = facts
+        self.searches = searches
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
         self.varying = [key for key in keys if len(set(map(str, self._values(key)))) > 1]
@@ -99,7 +112,7 @@ class Comparison:
         values = self.differing(run, task=task, without=without, named=named)
         return " ".join(f"{_short(key)}={_brief(value) if named else value}" for key, value in values.items())
 
-    def groups(self) -> list[Model]:
+    def groups(self) -> list[SeedGroup]:
         """Runs that differ by seed only, for every learning rate."""
         found: dict[tuple[str, str, str, float | None], list[ReportedRun]] = {}
         for run in self.runs:
@@ -110,21 +123,21 @@ class Comparison:
                 run.rate,
             )
             found.setdefault(key, []).append(run)
-        return [Model(*key, tuple(group)) for key, group in found.items()]
+        return [SeedGroup(*key, tuple(group)) for key, group in found.items()]
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[SeedGroup]:
         """Of the groups that differ by learning rate only, the one that validates best on the seeds they share."""
-        rates: dict[str, list[Model]] = {}
+        rates: dict[str, list[SeedGroup]] = {}
         for group in self.groups():
             rates.setdefault(group.label, []).append(group)
         return [_choose_rate(groups) for groups in rates.values()]
 
-    def families(self) -> dict[str, list[Model]]:
+    def families(self) -> dict[str, list[SeedGroup]]:
         """Models that one trajectory joins: equal in all but the pattern, and in depth, unless they were matched.
 
         A model without some letter belongs to every family that differs in that letter only.
         """
-        families: dict[str, list[Model]] = {}
+        families: dict[str, list[SeedGroup]] = {}
         models = self.models()
         keyed = [(model, self._family_key(model.first)) for model in models]
         for _, key in keyed:
@@ -153,16 +166,21 @@ class Comparison:
         return {_short(key): value for key, value in flat.items() if key not in (*self.varying, *_OWN_AXIS)}
 
 
+def join_names(*parts: str) -> str:
+    """One name of several, of which some may be empty."""
+    return " · ".join(filter(None, parts))
+
+
 def spell_pattern(pattern: Pattern) -> str:
     """Layer by layer where that is short."""
     return str(pattern) if len(pattern) <= 12 else pattern.compact()
 
 
-def _choose_rate(groups: Sequence[Model]) -> Model:
+def _choose_rate(groups: Sequence[SeedGroup]) -> SeedGroup:
     """Rates are often tried on one seed and the best one on others, so only seeds that all have can compare them."""
     shared = set.intersection(*({run.seed for run in group.runs} for group in groups))
 
-    def validation(group: Model) -> float:
+    def validation(group: SeedGroup) -> float:
         scores = [run.result["val"]["accuracy"] for run in group.runs if run.seed in shared or not shared]
         return fmean(-1.0 if score is None else score for score in scores)
 

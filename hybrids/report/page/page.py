@@ -1,39 +1,25 @@
 """A report: one HTML page that opens from disk without a network, beside it every figure and the table behind it."""
 
 import base64
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from hybrids.report.page import interactive, stills
-from hybrids.report.page.collect import Collection, Missing, ReportedRun
+from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison, spell_pattern
-from hybrids.report.page.further import capacity, effective_bits
-from hybrids.report.page.series import (
-    Series,
-    accuracy_by_facts,
-    growth,
-    placement,
-    rates,
-    recalled_by_state,
-    triangle,
-)
+from hybrids.report.page.figure import find_figures
 from hybrids.report.page.style import spell
-from hybrids.studies.capacity.record import Found
-from hybrids.training.files import write_file
+from hybrids.training.files import to_csv, write_file
 
 _SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
 _SCORES = ("accuracy", "exact_match", "chance")
 _SIZES = ("parameters", "backbone_parameters", "context", "state_bits", "step_flops", "step_bytes")
 _MEANS = ("steps", "stopped", "seconds", "backend", "device", "threads", "commit")
 RUN_COLUMNS = (*_SETTINGS, *_SCORES, *_SIZES, *_MEANS)
-_PLOTLY = {"displaylogo": False, "responsive": True, "plotlyServerURL": ""}
 
 
 @dataclass(frozen=True)
@@ -43,7 +29,7 @@ class Report:
     page: Path
     num_runs: int
     missing: Sequence[Missing]
-    law_broken: Sequence[str]
+    alarms: Sequence[str]
     """A sentence for each result that no state of its size can give."""
 
 
@@ -54,25 +40,27 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
     for old in place.iterdir():  # a figure that these runs do not give must not stay behind from others
         if old.suffix in (".csv", ".png", ".svg", ".html"):
             old.unlink()
-    comparison = Comparison(collection.runs, letter) if collection.runs else None
-    series = _all_series(comparison, collection.searches, facts) if comparison else []
-    runs = [run_row(comparison, run) for run in comparison.runs] if comparison else []
-    missing = [{"run": one.name, "reason": one.reason} for one in collection.missing]
-    tables = {"runs": _csv(RUN_COLUMNS, runs), "missing": _csv(("run", "reason"), missing)}
-    tables |= {one.name: one.to_csv() for one in series}
+    comparison = Comparison(collection.runs, letter, facts=facts, searches=collection.searches)
+    shown = [(figure, figure.tabulate(comparison)) for figure in find_figures()] if comparison.runs else []
+    runs = [run_row(comparison, run) for run in comparison.runs]
+    tables = {"runs": to_csv(RUN_COLUMNS, runs), "missing": to_csv(("run", "reason"), map(astuple, collection.missing))}
+    tables |= {figure.name: series.to_csv() for figure, series in shown}
     for name, text in tables.items():
         write_file(place / f"{name}.csv", text)
-    broken = [sentence for run in collection.runs for sentence in _alarms(run)] + _found_too_much(collection.searches)
+    for figure, series in shown:
+        if series.rows:
+            figure.save_stills(series.rows, place)
+    alarms = list(_alarms(collection))
     page = (
         _environment()
         .get_template("page.html")
         .render(
             title=collection.folder.resolve().name,
             collection=collection,
-            broken=broken,
-            shared=comparison.shared() if comparison else {},
+            alarms=alarms,
+            shared=comparison.shared(),
             mixed=_mixed(collection.runs),
-            figures=[_figure(one, place) for one in series],
+            figures=[(one.name, series, one.to_html(series.rows) if series.rows else {}) for one, series in shown],
             columns=RUN_COLUMNS,
             runs=runs,
             links={name: _link(text) for name, text in tables.items()},
@@ -80,21 +68,7 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str = "num
         )
     )
     write_file(place / "index.html", page)
-    return Report(place / "index.html", len(collection.runs), collection.missing, broken)
-
-
-def _all_series(comparison: Comparison, searches: Sequence[Found], facts: str) -> list[Series]:
-    """Every figure, some without rows. `facts` is the slice of the scores that counts facts."""
-    return [
-        triangle(comparison),
-        recalled_by_state(comparison),
-        effective_bits(comparison),
-        accuracy_by_facts(comparison, facts),
-        capacity(comparison, searches),
-        growth(comparison),
-        rates(comparison),
-        placement(comparison),
-    ]
+    return Report(place / "index.html", len(collection.runs), collection.missing, alarms)
 
 
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
@@ -145,45 +119,21 @@ def _commit(code: Mapping[str, Any]) -> str:
     return f"{str(code.get('commit'))[:10]}{' + changes' if code.get('changes') else ''}"
 
 
-def _alarms(run: ReportedRun) -> list[str]:
-    told = [
-        f"{run.name} at context {place.context}: {spell(place.recalled_bits)} bits recalled (surely more than "
-        f"{spell(place.surely)}) through a state of {place.held_bits:,} bits"
-        for place in run.places
-        if place.breaks_law
-    ]
-    rounded = run.rounded.breaks_law if run.rounded else []
-    return told + [f"{run.name}, its state rounded by hybrids bits: {sentence}" for sentence in rounded]
-
-
-def _found_too_much(searches: Sequence[Found]) -> list[str]:
-    return [
-        f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its state of "
-        f"{found.state_bits:,} bits holds {spell(found.bound)} at most"
-        for found in searches
-        if found.breaks_law
-    ]
-
-
-def _figure(series: Series, place: Path) -> dict[str, Any]:
-    """What the page shows of one table; without rows only why there is no figure."""
-    parts: dict[str, str] = {}
-    if series.rows:
-        stills.save(series, place)
-        for name, figure in interactive.draw(series).items():
-            height = f"{figure.to_dict()['layout']['height']}px"
-            parts[name] = figure.to_html(
-                full_html=False, include_plotlyjs=False, div_id=name, config=_PLOTLY, default_height=height
+def _alarms(collection: Collection) -> Iterator[str]:
+    for run in collection.runs:
+        for place in filter(law_broken, run.places):
+            yield (
+                f"{run.name} at context {place['context']}: {spell(place['recalled_bits'])} bits recalled (surely more "
+                f"than {spell(place['surely'])}) through a state of {held_bits(place):,} bits"
             )
-    return {"series": series, "parts": parts}
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        for sentence in run.rounded.alarms if run.rounded else ():
+            yield f"{run.name}, its state rounded by hybrids bits: {sentence}"
+    for found in collection.searches:
+        if found.law_broken:
+            yield (
+                f"{found.pattern} in the search {found.search}: {spell(found.facts)} facts recalled, of which its "
+                f"state of {found.state_bits:,} bits holds {spell(found.bound)} at most"
+            )
 
 
 def _link(text: str) -> str:

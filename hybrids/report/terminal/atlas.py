@@ -1,7 +1,5 @@
 """The atlas of architectures as a table, as text on one of them, as records, and as a page."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hybrids.errors import UserError, suggest
+from hybrids.training import files
 from hybrids.triangle.atlas import FAMILIES
-from hybrids.triangle.atlas.derive import Place, coordinates, derive
+from hybrids.triangle.atlas.derive import Properties, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
 from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
 
@@ -30,11 +29,11 @@ EXPLANATION = (
 
 
 @dataclass(frozen=True)
-class Row:
+class AtlasRow:
     """An architecture with what its formulas imply, and what was measured of it."""
 
     architecture: Architecture
-    place: Place
+    properties: Properties
     context: int
     comparisons: tuple[Comparison, ...]
 
@@ -48,8 +47,8 @@ class Row:
         """Measured over formula: of the state, and of the step at the context where it is farthest from 1."""
         if not self.comparisons:
             return ""
-        state = max((c.state_ratio for c in self.comparisons), key=lambda ratio: abs(ratio - 1))
-        step = max((c.step_ratio for c in self.comparisons), key=lambda ratio: abs(ratio - 1))
+        ratios = zip(*((c.state_ratio, c.step_ratio) for c in self.comparisons), strict=True)
+        state, step = (max(ratio, key=lambda value: abs(value - 1)) for ratio in ratios)
         return f"s {state:.4g}, f {step:.3f}"
 
 
@@ -74,24 +73,24 @@ def _is_named(one: Architecture, text: str) -> bool:
     return text.lower() in one.name or text.lower() in one.title.lower()
 
 
-def make_rows(found: Sequence[Architecture], context: int) -> list[Row]:
+def make_rows(found: Sequence[Architecture], context: int) -> list[AtlasRow]:
     """Derive every one of them, and measure those that this project can run."""
     if context < 1:
         raise UserError(f"context={context} must be at least 1")
-    return [Row(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
+    return [AtlasRow(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
 
 
-def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+def table_rows(rows: Sequence[AtlasRow]) -> list[list[str]]:
     """Rows under `COLUMNS`."""
     shown = []
     for row in rows:
-        one, place = row.architecture, row.place
+        one, holds = row.architecture, row.properties
         placed = [f"{value:.3f}" for value in row.coordinates]
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
-        spelt = [prop.spelt for prop in (place.efficiency, place.compactness, place.recall)]
+        spelt = [prop.spelt for prop in (holds.efficiency, holds.compactness, holds.recall)]
         confirmed = " / ".join(_short(read) for read in (one.confirmed, one.confirmed_layers) if read)
-        known = [one.name, place.label, one.source, confirmed, layers]
+        known = [one.name, holds.label, one.source, confirmed, layers]
         shown.append([*known, *spelt, *placed, row.measured, one.preset or ""])
     return shown
 
@@ -101,9 +100,9 @@ def _short(confirmed: str) -> str:
     return urlsplit(confirmed).netloc or confirmed.partition(":")[0].rpartition("/")[2]
 
 
-def describe(row: Row) -> list[tuple[str, str]]:
+def describe(row: AtlasRow) -> list[tuple[str, str]]:
     """All that is known of one architecture."""
-    one, place = row.architecture, row.place
+    one, holds = row.architecture, row.properties
     efficiency, compactness = row.coordinates
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
     lines = [("published", f"{one.published}, {one.source}"), ("read in", one.confirmed or _UNREAD)]
@@ -111,7 +110,7 @@ def describe(row: Row) -> list[tuple[str, str]]:
     lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
     lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
     lines += [("reach(n)", one.spell("reach"))]
-    for name, prop in (("E", place.efficiency), ("C", place.compactness), ("R", place.recall)):
+    for name, prop in (("E", holds.efficiency), ("C", holds.compactness), ("R", holds.recall)):
         lines.append((name, f"{prop.verdict.value}: {prop.why}; tends to {prop.spelt}"))
     lines.append((f"at n = {row.context:,}", f"E {efficiency:.3f}, C {compactness:.3f}"))
     lines += [("", f"{row.architecture.at(q, row.context):.4g} {u}") for q, u in _UNITS.items()]
@@ -131,11 +130,11 @@ def _spell_part(part: Part) -> str:
     return f"{part.title} ({part.note})" if part.note else part.title
 
 
-def record(row: Row) -> dict[str, Any]:
+def record(row: AtlasRow) -> dict[str, Any]:
     """An architecture as plain values: formulas in sympy's spelling, sizes by symbol."""
-    one, place = row.architecture, row.place
+    one, holds = row.architecture, row.properties
     efficiency, compactness = row.coordinates
-    properties = {"E": place.efficiency, "C": place.compactness, "R": place.recall}
+    properties = {"E": holds.efficiency, "C": holds.compactness, "R": holds.recall}
     deciding = list(zip(("step", "state", "reach"), properties.values(), strict=True))
     return {
         "name": one.name,
@@ -147,7 +146,7 @@ def record(row: Row) -> dict[str, Any]:
         "confirmed_layers": one.confirmed_layers,
         "layers": one.pattern.compact(),
         "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
-        "class": place.label,
+        "class": holds.label,
         **{f"{name}_verdict": prop.verdict.value for name, prop in properties.items()},
         **{f"{name}_why": prop.why for name, prop in properties.items()},
         **{f"{quantity}_formula": str(getattr(one, quantity)) for quantity in QUANTITIES},
@@ -166,24 +165,20 @@ def record(row: Row) -> dict[str, Any]:
     }
 
 
-def to_json(rows: Sequence[Row]) -> str:
+def to_json(rows: Sequence[AtlasRow]) -> str:
     return json.dumps([record(row) for row in rows], indent=2)
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[AtlasRow]) -> str:
     """One line for each architecture; what is nested is JSON."""
-    text = io.StringIO(newline="")
     records = [record(row) for row in rows]
-    writer = csv.DictWriter(text, list(records[0]) if records else ["name"], lineterminator="\n")
-    writer.writeheader()
-    nested = (dict, list)
-    writer.writerows({k: json.dumps(v) if isinstance(v, nested) else v for k, v in one.items()} for one in records)
-    return text.getvalue()
+    cells = ([json.dumps(v) if isinstance(v, dict | list) else v for v in one.values()] for one in records)
+    return files.to_csv(list(records[0]) if records else ["name"], cells)
 
 
-def page(rows: Sequence[Row], command: str, picture: str) -> str:
+def page(rows: Sequence[AtlasRow], command: str, picture: str) -> str:
     """The atlas in Markdown."""
-    counts = Counter(row.place.label for row in rows)
+    counts = Counter(row.properties.label for row in rows)
     listed = ", ".join(f"`{label}` {count}" for label, count in counts.most_common())
     head = [
         "# Atlas of architectures",
@@ -209,7 +204,7 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
     for row in rows:
         known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
         lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
-        head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.place.label}", "", *lines, ""]
+        head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.properties.label}", "", *lines, ""]
     return "\n".join(head).rstrip() + "\n"
 
 

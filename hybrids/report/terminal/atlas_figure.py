@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrids.report.terminal.atlas import Row
+from hybrids.report.terminal.atlas import AtlasRow
 
 COLOURS = {
     "EC": "tab:blue",
@@ -39,16 +39,16 @@ _SPACING = 0.024
 class _Cluster:
     """Architectures of one class at one place."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: AtlasRow) -> None:
         self.y, self.x = row.coordinates
-        self.label, self.rows = row.place.label, [row]
+        self.label, self.rows = row.properties.label, [row]
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: AtlasRow) -> bool:
         y, x = row.coordinates
-        return self.label == row.place.label and abs(x - self.x) < _APART and abs(y - self.y) < _APART
+        return self.label == row.properties.label and abs(x - self.x) < _APART and abs(y - self.y) < _APART
 
 
-def draw_atlas(rows: Sequence[Row], path: Path) -> None:
+def draw_atlas(rows: Sequence[AtlasRow], path: Path) -> None:
     """Numbered markers, and the numbers' names beside them; PNG or SVG by the name."""
     clusters: list[_Cluster] = []
     for row in rows:

@@ -14,7 +14,8 @@ import wandb_workspaces.workspaces as ws
 
 from hybrids.errors import UserError
 from hybrids.training import wandb_result
-from hybrids.report.page.style import FIGURES, PAIRS
+from hybrids.report.page.figure import find_figures
+from hybrids.report.page.figures.triangle import PAIRS
 from hybrids.training.wandb_result import place_key, score_key, size_key
 from hybrids.triangle.place import FACTORS
 
@@ -197,7 +198,7 @@ def _rates() -> Section:
 
 
 def _figures() -> Section:
-    keys = [wandb_result.figure_key(name) for name in FIGURES]
+    keys = [wandb_result.figure_key(name) for figure in find_figures() for name in figure.drawings]
     panel = wr.MediaBrowser(title="hybrids report", media_keys=keys, layout=wr.Layout(w=24, h=16))
     text = "The figures of hybrids report, with seed bands and intervals, where its folder was at hand."
     return Section("Figures of the report", text, [panel])

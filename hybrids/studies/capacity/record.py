@@ -1,18 +1,21 @@
 """What searches for a capacity have found: capacity.json, written and read, and the curves behind it."""
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
 from hybrids.studies.capacity.search import THRESHOLD, Capacity
 from hybrids.studies.capacity.trials import Ceiling
-from hybrids.training.files import write_file
+from hybrids.studies.validation import explain_refusal
+from hybrids.training.files import to_csv, write_file
 from hybrids.triangle.bound import max_facts, min_state_bits
 from hybrids.triangle.match import Size
 
@@ -54,7 +57,7 @@ class Outcome:
         return min_state_bits(self.facts, at.num_symbols, 1 - THRESHOLD) / at.state_bits
 
     @property
-    def breaks_the_law(self) -> bool:
+    def law_broken(self) -> bool:
         """More facts than the state can hold: a leak in the task, or a state that is under-counted."""
         return self.utilisation is not None and self.utilisation > 1
 
@@ -64,9 +67,11 @@ def facts_asked(capacity: Capacity | None) -> int | None:
     return None if capacity is None or capacity.facts is None else math.ceil(capacity.facts)
 
 
-def curve_rows(outcomes: Sequence[Outcome]) -> Iterator[Sequence[object]]:
-    """Header, and one row per pattern, run and number of facts."""
-    yield ("pattern", "rate", "seed", "facts", "accuracy", "steps", "run")
+_CURVE_COLUMNS = ("pattern", "rate", "seed", "facts", "accuracy", "steps", "run")
+
+
+def _curve_rows(outcomes: Sequence[Outcome]) -> Iterator[Sequence[object]]:
+    """One row per pattern, run and number of facts."""
     for outcome in outcomes:
         for trial in outcome.capacity.trials if outcome.capacity else ():
             for facts, accuracy in sorted(trial.curve.items()):
@@ -79,9 +84,7 @@ def write(folder: Path, outcomes: Sequence[Outcome], asked: dict[str, Any]) -> t
     record = {"version": VERSION, "asked": asked, "patterns": [_record(outcome) for outcome in outcomes]}
     paths = folder / "capacity.json", folder / "curves.csv"
     write_file(paths[0], json.dumps(record, indent=2) + "\n")
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(curve_rows(outcomes))
-    write_file(paths[1], text.getvalue())
+    write_file(paths[1], to_csv(_CURVE_COLUMNS, _curve_rows(outcomes)))
     return paths
 
 
@@ -117,47 +120,90 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+class FoundSize(TypedDict):
+    """Of `Size`, what a reader of the record needs."""
+
+    d_model: int
+    params: int
+
+
+class FoundState(TypedDict):
+    """Of the state after the last of K* facts."""
+
+    state_bits: int
+
+
+class FoundTrial(TypedDict):
+    """Of `Trial`, what a reader of the record needs."""
+
+    rate: float
+    seed: int
+    steps: int
+    run: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What one search found for one pattern."""
+    """What one search found for one pattern, as recorded; no trials where the budget was spent before the first."""
 
-    search: str
     pattern: str
-    runs: tuple[Path, ...]
-    """Resolved folders of the trials."""
-    rates: tuple[float, ...]
-    """Tried on the first seed."""
-    steps: int | None
-    """Most steps of a trial."""
-    facts: float | None
-    """K*; None where no seed learned, or nothing was trained."""
-    interval: tuple[float, float] | None
-    coverage: float | None
-    rate: float | None
-    window: tuple[float, ...]
-    window_decades: float | None
-    num_seeds: int
-    num_never_learned: int
-    reasons: tuple[str, ...]
-    """Why K* is a lower bound."""
+    size: FoundSize
     missing: tuple[str, ...]
-    d_model: int
-    parameters: int
-    state_bits: int | None
-    """After the last of K* facts."""
-    bound: float | None
+    facts: float | None = None
+    """K*; None where no seed learned, or nothing was trained."""
+    interval: tuple[float, float] | None = None
+    coverage: float | None = None
+    rate: float | None = None
+    window: tuple[float, ...] = ()
+    window_decades: float | None = None
+    num_seeds: int = 0
+    num_never_learned: int = 0
+    reasons: tuple[str, ...] = ()
+    """Why K* is a lower bound."""
+    at_capacity: FoundState | None = None
+    bound: float | None = None
     """Most facts that this state can give back."""
-    utilisation: float | None
-    confirmed: int | None
+    utilisation: float | None = None
+    confirmed: int | None = None
+    trials: tuple[FoundTrial, ...] = ()
+    record: Path = Path("capacity.json")
+    """The file that it was read from."""
+
+    @property
+    def search(self) -> str:
+        return self.record.parent.name
+
+    @cached_property
+    def runs(self) -> tuple[Path, ...]:
+        """Resolved folders of the trials, which name them from where the search was started."""
+        runs_dir = self.record.resolve().parent.parent.parent
+        return tuple((runs_dir / Path(trial["run"]).name).resolve() for trial in self.trials)
+
+    @property
+    def rates(self) -> list[float]:
+        """Tried on the first seed."""
+        return [trial["rate"] for trial in self.trials if trial["seed"] == self.trials[0]["seed"]]
+
+    @property
+    def state_bits(self) -> int | None:
+        """Of the state after the last of K* facts."""
+        return None if self.at_capacity is None else self.at_capacity["state_bits"]
 
     @property
     def is_lower_bound(self) -> bool:
         return bool(self.reasons)
 
     @property
-    def breaks_law(self) -> bool:
+    def law_broken(self) -> bool:
         """Whether K* facts need more bits than the state has."""
         return self.utilisation is not None and self.utilisation > 1
+
+
+class Record(TypedDict):
+    """What a reader of capacity.json needs of it."""
+
+    version: Literal[1]  # VERSION
+    patterns: list[Found]
 
 
 def beside(folder: Path, runs: Iterable[Path]) -> list[Path]:
@@ -174,47 +220,10 @@ def trial_folders(record: Path) -> list[Path]:
 
 def read(record: Path) -> list[Found]:
     """What a search found, pattern by pattern; UserError for a damaged record or one of another version."""
-    name = f"capacity/{record.parent.name}/{record.name}"
     try:
-        content = json.loads(record.read_text())
-        if content["version"] != VERSION:
-            raise UserError(f"it has version {content['version']}, this hybrids reads version {VERSION}")
-        return [_read(record, entry) for entry in content["patterns"]]
-    except KeyError as error:
-        raise UserError(f"{name} cannot be used: it has no {error}") from None
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{name} cannot be used: {error}; the same hybrids capacity command writes it again") from None
-
-
-def _read(record: Path, entry: Mapping[str, Any]) -> Found:
-    trials, at, interval = entry.get("trials", []), entry.get("at_capacity"), entry.get("interval")
-    first = trials[0]["seed"] if trials else None
-    runs_dir = record.resolve().parent.parent.parent  # trials name their runs from where the search was started
-    low_high = None if interval is None else (float(interval[0]), float(interval[1]))
-    return Found(
-        search=record.parent.name,
-        pattern=str(entry["pattern"]),
-        runs=tuple((runs_dir / Path(trial["run"]).name).resolve() for trial in trials),
-        rates=tuple(float(trial["rate"]) for trial in trials if trial["seed"] == first),
-        steps=max((int(trial["steps"]) for trial in trials), default=None),
-        facts=_number(entry.get("facts")),
-        interval=low_high,
-        coverage=_number(entry.get("coverage")),
-        rate=_number(entry.get("rate")),
-        window=tuple(map(float, entry.get("window", []))),
-        window_decades=_number(entry.get("window_decades")),
-        num_seeds=int(entry.get("num_seeds", 0)),
-        num_never_learned=int(entry.get("num_never_learned", 0)),
-        reasons=tuple(map(str, entry.get("reasons", []))),
-        missing=tuple(map(str, entry["missing"])),
-        d_model=int(entry["size"]["d_model"]),
-        parameters=int(entry["size"]["params"]),
-        state_bits=None if at is None else int(at["state_bits"]),
-        bound=_number(entry.get("bound")),
-        utilisation=_number(entry.get("utilisation")),
-        confirmed=None if entry.get("confirmed") is None else int(entry["confirmed"]),
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+        content = TypeAdapter(Record).validate_json(record.read_bytes(), strict=True)
+    except (ValidationError, OSError) as error:
+        why = explain_refusal(error) if isinstance(error, ValidationError) else str(error)
+        name = f"capacity/{record.parent.name}/{record.name}"
+        raise UserError(f"{name} cannot be used: {why}; the same hybrids capacity command writes it again") from None
+    return [replace(found, record=record) for found in content["patterns"]]

@@ -71,7 +71,7 @@ class Rounded:
         return recalled.bits / self.stored.recalled.bits if self.is_learned else None
 
     @property
-    def breaks_law(self) -> list[str]:
+    def alarms(self) -> list[str]:
         """A sentence for every state through which more was recalled, beyond doubt, than it holds."""
         return [
             f"surely more than {found.surely:,.1f} bits recalled through {total:,} bits ({bits:g} per element)"

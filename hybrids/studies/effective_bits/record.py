@@ -1,38 +1,54 @@
 """The file of effective bits in the folder of a run, written and read."""
 
 import csv
-import math
-from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+from pydantic import FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from hybrids.errors import UserError
 from hybrids.studies.effective_bits.measure import Rounded
-from hybrids.training.files import write_file
+from hybrids.studies.validation import explain_refusal
+from hybrids.training.files import to_csv, write_file
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.recall import EffectiveBits, Recall
 
 FILE = Path("eval", "effective_bits.csv")
 """In the folder of a run."""
 
-_NUMBERS = ("bits_per_element", "total_bits", "recalled_bits", "recalled_low", "recalled_high", "surely", "error")
-_DERIVED = ("share_kept", "utilisation")
-_SHARED = ("offered_bits", "state_elements", "context", "num_examples", "num_levels")
-COLUMNS = ("state", *_NUMBERS, *_DERIVED, *_SHARED)
-"""Of the file; the first row is the state as stored, each further one a rounded state."""
+
+class Line(TypedDict):
+    """A line of the file: the first is the state as stored, each further one a rounded state."""
+
+    state: str
+    bits_per_element: FiniteFloat
+    total_bits: PositiveInt
+    recalled_bits: FiniteFloat
+    recalled_low: FiniteFloat
+    recalled_high: FiniteFloat
+    surely: FiniteFloat
+    error: FiniteFloat
+    share_kept: str  # this and the next follow from the others
+    utilisation: str
+    offered_bits: FiniteFloat
+    state_elements: PositiveInt
+    context: int
+    num_examples: int
+    num_levels: int
+
+
+_LINES = TypeAdapter(list[Line])
 
 
 def write_rounded(rounded: Rounded, path: Path) -> None:
     """One CSV row for the state as stored and for every rounded one."""
-    text = StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    stored = rounded.stored
+    stored, lines = rounded.stored, []
     shared = (stored.offered, stored.state_elements, rounded.context, rounded.num_examples, len(rounded.curve))
     for name, bits, total, found in rounded.states:
         numbers = (bits, total, found.bits, found.low, found.high, found.surely, found.error)
-        rows.writerow([name, *numbers, rounded.share_kept(found), found.bits / total, *shared])
-    write_file(path, text.getvalue())
+        lines.append([name, *numbers, rounded.share_kept(found), found.bits / total, *shared])
+    write_file(path, to_csv(tuple(Line.__annotations__), lines))
 
 
 def read_rounded(run: Path) -> Rounded | None:
@@ -42,36 +58,25 @@ def read_rounded(run: Path) -> Rounded | None:
         return None
     try:
         return _read(path.read_text())
-    except (ValueError, TypeError, KeyError) as error:
+    except ValidationError as error:
+        raise UserError(f"{FILE} is damaged: {explain_refusal(error)}; hybrids bits measures it again") from None
+    except ValueError as error:
         raise UserError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
 
 
 def _read(text: str) -> Rounded:
     if not text.endswith("\n"):
         raise UserError("it is cut in its last line")
-    rows = [_numbers(row) for row in csv.DictReader(StringIO(text))]
-    if not rows:
+    lines = _LINES.validate_python(list(csv.DictReader(StringIO(text))))
+    if not lines:
         raise UserError("it has no rows")
-    first, *others = rows
+    first, *others = lines
     if len(others) != first["num_levels"]:
-        raise UserError(f"it has {len(others)} of {first['num_levels']:g} rounded states")
-    elements = int(first["state_elements"])
-    stored = Recall(_estimate(first), first["offered_bits"], int(first["total_bits"]), elements)
-    curve = [EffectiveBits(int(row["bits_per_element"]), int(row["total_bits"]), _estimate(row)) for row in others]
-    return Rounded(stored, tuple(curve), int(first["context"]), int(first["num_examples"]))
+        raise UserError(f"it has {len(others)} of {first['num_levels']} rounded states")
+    stored = Recall(_estimate(first), first["offered_bits"], first["total_bits"], first["state_elements"])
+    curve = [EffectiveBits(int(line["bits_per_element"]), line["total_bits"], _estimate(line)) for line in others]
+    return Rounded(stored, tuple(curve), first["context"], first["num_examples"])
 
 
-def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    """The numbers of a row that others do not follow from; UserError where one is missing or is none."""
-    if set(row) != set(COLUMNS):
-        raise UserError(f"its columns are not {', '.join(COLUMNS)}")
-    if None in row.values():
-        raise UserError("it is cut inside a row")
-    numbers = {name: float(row[name]) for name in (*_NUMBERS, *_SHARED)}
-    if not all(map(math.isfinite, numbers.values())) or min(numbers["total_bits"], numbers["state_elements"]) <= 0:
-        raise UserError("it holds numbers that cannot be")
-    return numbers
-
-
-def _estimate(row: Mapping[str, float]) -> Estimate:
-    return Estimate(row["recalled_bits"], row["recalled_low"], row["recalled_high"], row["error"], row["surely"])
+def _estimate(line: Line) -> Estimate:
+    return Estimate(line["recalled_bits"], line["recalled_low"], line["recalled_high"], line["error"], line["surely"])

@@ -91,7 +91,7 @@ class Property:
 
 
 @dataclass(frozen=True)
-class Place:
+class Properties:
     """What the formulas of an architecture imply."""
 
     efficiency: Property
@@ -149,9 +149,9 @@ def _ratio(formula: sympy.Expr, like: sympy.Expr) -> sympy.Expr:
 
 
 @cache
-def derive(architecture: Architecture) -> Place:
+def derive(architecture: Architecture) -> Properties:
     """E, C and R of an architecture, from its formulas alone."""
-    return Place(
+    return Properties(
         efficiency=_bounded(architecture, "step", "a step costs"),
         compactness=_bounded(architecture, "state", "the state takes"),
         recall=_proportional(architecture),

@@ -1,0 +1,326 @@
+"""The triangle: Efficiency, Compactness and Recall of every model, in pairs and all three, with paths between them."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Still
+from matplotlib.patheffects import withStroke
+from plotly.subplots import make_subplots
+
+from hybrids.report.page.compare import Comparison, SeedGroup
+from hybrids.report.page.figure import Drawing, Figure, Series
+from hybrids.report.page.style import SCALE, Row, by_label, column, hover, marks
+
+PAIRS = (("compactness", "efficiency"), ("compactness", "recall"), ("efficiency", "recall"))
+"""Horizontal and vertical axis of the projections."""
+
+_COORDINATES = ("efficiency", "compactness", "recall")
+_KNOWN = ("kind", "family", "context", "label", "pattern", "letters", "depth")
+_FURTHER = ("recall_low", "recall_high", "total", "learning_rate", "seeds")
+
+
+def _tabulate(comparison: Comparison) -> Series:
+    """Places of the models, and the vertices of the paths between them: the mean of those with as many letters."""
+    rows: list[Row] = []
+    for family, models in comparison.families().items():
+        places = sorted(_places(comparison, family, models), key=lambda row: row["context"])
+        for _, at in groupby(places, key=lambda row: row["context"]):
+            here = list(at)
+            rows += here + list(_path(here))
+    caption = (
+        f"Efficiency E, Compactness C and Recall R of each model at its contexts; a path joins the models of one "
+        f"family at one context by their number of layers with {comparison.letter}, in the direction of the arrow, "
+        "through the mean of those with equally many. Mean over the seeds; the range of R is in the table. E and C say "
+        "how things grow, not how large they are: state and cost themselves are below."
+    )
+    columns = (*_KNOWN, *_COORDINATES, *_FURTHER)
+    return Series("Efficiency, Compactness, Recall", caption, columns, rows, list(_notes(comparison, rows)))
+
+
+def _places(comparison: Comparison, family: str, models: Iterable[SeedGroup]) -> Iterator[Row]:
+    """Every model at every context: means over its seeds."""
+    for model in models:
+        by_context = by_label((place for run in model.runs for place in run.places), "context")
+        for context, places in sorted(by_context.items()):
+            recalls = [place["recall"] for place in places if place["recall"] is not None]
+            yield _with_total(
+                kind="model",
+                family=family,
+                context=context,
+                label=model.label,
+                pattern=model.pattern,
+                letters=comparison.count(model.first),
+                depth=len(model.first.pattern),
+                **_means(places),
+                recall_low=min(recalls, default=None),
+                recall_high=max(recalls, default=None),
+                learning_rate=model.rate,
+                seeds=len(places),
+            )
+
+
+def _path(here: Sequence[Row]) -> Iterator[Row]:
+    """One vertex for each number of letters; nothing where all have the same."""
+    groups = [(count, list(rows)) for count, rows in groupby(here, key=lambda row: row["letters"])]
+    for count, rows in groups if len(groups) > 1 else []:
+        several = {} if len(rows) == 1 else dict.fromkeys(("label", "pattern"), f"{len(rows)} with {count}")
+        known = {key: rows[0][key] for key in _KNOWN} | {"kind": "path", **several}
+        yield _with_total(**known, **_means(rows), **dict.fromkeys(_FURTHER))
+
+
+def _means(places: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Of the coordinates, over the places that have them."""
+    known = {key: [place[key] for place in places if place[key] is not None] for key in _COORDINATES}
+    return {key: fmean(values) if values else None for key, values in known.items()}
+
+
+def _with_total(**row: Any) -> Row:
+    """The row with E + C + R; None where one of them is."""
+    parts = [row[key] for key in _COORDINATES]
+    return row | {"total": None if None in parts else sum(parts)}
+
+
+def _notes(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
+    models = [row for row in rows if row["kind"] == "model"]
+    seen = set(column(models, "label"))
+    unmeasured = [model.label for model in comparison.models() if model.label not in seen]
+    if not seen:
+        yield "no result.json holds coordinates"
+    elif unmeasured:
+        yield f"without coordinates in result.json: {', '.join(unmeasured)}"
+    without = sorted({row["label"] for row in models if row["recall"] is None})
+    if without:
+        yield f"Recall not measured, so not in the panels and the ternary plot that need it: {', '.join(without)}"
+    unplaced = sorted({row["label"] for row in models if row["total"] is not None and not _has_shares(row)})
+    if unplaced:
+        yield f"a coordinate below 0, or all three 0, has no place in the ternary plot: {', '.join(unplaced)}"
+    depths = {len(run.pattern) for run in comparison.runs}
+    if len(depths) > 1 and not all(run.config.get("matched") for run in comparison.runs):
+        yield f"patterns of {', '.join(map(str, sorted(depths)))} layers are not matched, so no path joins them"
+
+
+def _has_shares(row: Row) -> bool:
+    """Whether a ternary plot can hold it: no coordinate missing or negative, and not all nothing."""
+    return bool(row["total"]) and min(row[key] for key in _COORDINATES) >= 0
+
+
+def _in_place(rows: Iterable[Row], kind: str, needed: Sequence[str]) -> list[Row]:
+    """Models or path vertices with all `needed` coordinates."""
+    return [row for row in rows if row["kind"] == kind and None not in [row[key] for key in needed]]
+
+
+def _paths(rows: Iterable[Row], needed: Sequence[str]) -> dict[tuple[str, int], list[Row]]:
+    """Vertices of every path, by family and context; a single vertex is no path."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in _in_place(rows, "path", needed):
+        found.setdefault((row["family"], row["context"]), []).append(row)
+    return {key: vertices for key, vertices in found.items() if len(vertices) > 1}
+
+
+_SUM = Normalize(0, 3)
+_CORNERS = {"recall": (0.5, math.sqrt(3) / 2), "efficiency": (0.0, 0.0), "compactness": (1.0, 0.0)}
+
+Position = Callable[[Row], tuple[float, float]]
+
+
+def _pairs_still(rows: Sequence[Row]) -> Still:
+    figure = Still(figsize=(12, 4), layout="constrained")
+    panels = figure.subplots(1, len(PAIRS))
+    for axes, (x, y) in zip(panels, PAIRS, strict=True):
+        _draw_places(axes, rows, (x, y), lambda row, x=x, y=y: (row[x], row[y]))
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set(xlabel=x.title(), ylabel=y.title(), xlim=(-0.3, 1.3), ylim=(-0.06, 1.1))
+        axes.grid(alpha=0.3)
+    _add_colour_bar(figure, list(panels))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def _ternary_still(rows: Sequence[Row]) -> Still:
+    figure = Still(figsize=(6.5, 5.6), layout="constrained")
+    axes = figure.subplots()
+    for k in range(5):  # lines of constant share, a quarter apart
+        for corner in _CORNERS:
+            _draw_share(axes, corner, k / 4)
+    for corner, place in _CORNERS.items():
+        offset, side = (6, "bottom") if corner == "recall" else (-6, "top")
+        axes.annotate(corner.title(), place, (0, offset), textcoords="offset points", ha="center", va=side)
+    _draw_places(axes, [row for row in rows if _has_shares(row)], _COORDINATES, _in_triangle)
+    axes.set(xlim=(-0.12, 1.12), ylim=(-0.1, 0.98), aspect="equal")
+    axes.axis("off")
+    _add_colour_bar(figure, [axes])
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _in_triangle(row: Row) -> tuple[float, float]:
+    total = sum(row[key] for key in _COORDINATES)
+    x, y = (sum(row[key] / total * _CORNERS[key][axis] for key in _COORDINATES) for axis in (0, 1))
+    return x, y
+
+
+def _draw_share(axes: Axes, corner: str, share: float) -> None:
+    """The line on which one coordinate has a fixed share of the sum."""
+    others = [key for key in _COORDINATES if key != corner]
+    ends = [_in_triangle({corner: share, others[i]: 1 - share, others[1 - i]: 0.0}) for i in (0, 1)]
+    axes.plot(*zip(*ends, strict=True), color="0.4" if share == 0 else "0.85", lw=1, zorder=0)
+
+
+def _draw_places(axes: Axes, rows: Sequence[Row], needed: Sequence[str], position: Position) -> None:
+    """Paths with arrows, then the models on top; labels at the smallest context."""
+    found = _paths(rows, needed)
+    look = marks(family for family, _ in found)
+    for family, mark in look.items() if len(look) > 1 else []:
+        axes.plot([], [], color=mark.colour, ls=mark.line, label=family)
+    for (family, _), vertices in found.items():
+        for start, end in pairwise(map(position, vertices)):
+            arrow = {"arrowstyle": "-|>", "color": look[family].colour, "ls": look[family].line}
+            axes.annotate("", xy=end, xytext=start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 5})
+    contexts = by_label(_in_place(rows, "model", needed), "context")
+    look = marks(contexts)
+    for context, group in contexts.items():
+        xs, ys = zip(*map(position, group), strict=True)
+        totals = column(group, "total")  # grey without all three coordinates
+        colours = ["0.75" if total is None else matplotlib.colormaps[SCALE](_SUM(total)) for total in totals]
+        mark = {"marker": look[context].marker, "s": 50, "edgecolors": "black", "zorder": 3}
+        axes.scatter(xs, ys, c=colours, **mark)
+        axes.scatter([], [], c="white", **mark, label=f"context {context}")
+    first = min((context for _, context in found), default=None)
+    for (_, context), vertices in found.items():
+        if context == first:
+            _name_end(axes, vertices[0]["pattern"], position(vertices[0]), position(vertices[1]))
+            _name_end(axes, vertices[-1]["pattern"], position(vertices[-1]), position(vertices[-2]))
+
+
+def _name_end(axes: Axes, label: str, end: tuple[float, float], neighbour: tuple[float, float]) -> None:
+    """The name of a model at the end of a path, on the side where the path is not."""
+    x, y = end[0] - neighbour[0], end[1] - neighbour[1]
+    length = math.hypot(x, y) or 1.0
+    sides = {"ha": "left" if x >= 0 else "right", "va": "bottom" if y >= 0 else "top"}
+    offset = (10 * x / length, 10 * y / length)
+    text = axes.annotate(label, end, offset, textcoords="offset points", fontsize=9, **sides)
+    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _add_colour_bar(figure: Still, axes: list[Axes]) -> None:
+    figure.colorbar(ScalarMappable(_SUM, SCALE), ax=axes, label="E + C + R", ticks=[0, 1, 2, 3], shrink=0.8)
+
+
+_GAP = 2 * "\N{EN SPACE}"
+"""Keeps a name clear of the mark that it belongs to."""
+_TICKS = [0, 0.25, 0.5, 0.75, 1]
+
+TraceAxes = Callable[[Sequence[Row]], dict[str, list[float]]]
+"""Rows as the coordinates of a plotly trace."""
+
+
+def _pairs_interactive(rows: Sequence[Row]) -> go.Figure:
+    figure = make_subplots(rows=1, cols=len(PAIRS), horizontal_spacing=0.09)
+    for i, (x, y) in enumerate(PAIRS, start=1):
+
+        def axes(rows: Sequence[Row], x: str = x, y: str = y) -> dict[str, list[float]]:
+            return {"x": column(rows, x), "y": column(rows, y)}
+
+        for trace in _traces(rows, (x, y), go.Scatter, axes):
+            trace.showlegend = trace.showlegend is not False and i == 1
+            figure.add_trace(trace, row=1, col=i)
+        figure.update_xaxes(title_text=x.title(), range=[-0.38, 1.28], tickvals=_TICKS, row=1, col=i)
+        figure.update_yaxes(title_text=y.title(), range=[-0.06, 1.12], tickvals=_TICKS, row=1, col=i)
+    return _colour(figure, 430)
+
+
+def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
+    sides = {"a": "recall", "b": "efficiency", "c": "compactness"}
+
+    def axes(rows: Sequence[Row]) -> dict[str, list[float]]:
+        return {side: column(rows, name) for side, name in sides.items()}
+
+    shown = [row for row in rows if _has_shares(row)]
+    figure = go.Figure(_traces(shown, _COORDINATES, go.Scatterternary, axes))
+    figure.update_traces(cliponaxis=False)
+    look = {"showticklabels": False, "dtick": 0.25, "gridcolor": "#dddddd", "linecolor": "#666666"}
+    ternary = {f"{side}axis": {"title": {"text": name.title()}, **look} for side, name in sides.items()}
+    figure.update_layout(ternary={"sum": 1, **ternary})
+    return _colour(figure, 560)
+
+
+def _traces(rows: Sequence[Row], needed: Sequence[str], kind: Any, axes: TraceAxes) -> list[Any]:
+    """A line for each path, with an arrow head at every vertex but the first; then the models."""
+    found = _paths(rows, needed)
+    look = marks(family for family, _ in found)
+    first = min((context for _, context in found), default=None)
+    lines = [
+        kind(
+            **axes(vertices),
+            **(_name_ends(vertices) if context == first else {"mode": "lines+markers"}),
+            line={"color": look[family].colour, "width": 1.5, "dash": look[family].dash},
+            marker={
+                "symbol": "arrow",
+                "angleref": "previous",
+                "size": [0] + [11] * (len(vertices) - 1),
+                "standoff": [0] + [7] * (len(vertices) - 1),
+                "color": look[family].colour,
+            },
+            hoverinfo="skip",
+            name=family,
+            legendgroup=f"path {family}",
+            showlegend=context == first and len(look) > 1,
+        )
+        for (family, context), vertices in found.items()
+    ]
+    return lines + _points(_in_place(rows, "model", needed), kind, axes)
+
+
+def _name_ends(vertices: Sequence[Row]) -> dict[str, Any]:
+    """The first model of a path to its right, the last to its left."""
+    between = len(vertices) - 2
+    names = [f"{_GAP}{vertices[0]['pattern']}", *[""] * between, vertices[-1]["pattern"]]
+    sides = ["middle right", *["middle center"] * between, "top left"]
+    return {"mode": "lines+markers+text", "text": names, "textposition": sides, "textfont": {"size": 12}}
+
+
+def _points(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
+    """A trace for each context, coloured by E + C + R; one more for those without all three, which are grey."""
+    look = marks(column(rows, "context"))
+    groups = by_label([row for row in rows if row["total"] is not None], "context")
+    grey = by_label([row for row in rows if row["total"] is None], "context")
+    traces = []
+    for suffix, found in (("", groups), (", R not measured", grey)):
+        for context, group in found.items():
+            fill = {"color": "#bbbbbb"} if suffix else {"color": column(group, "total"), "coloraxis": "coloraxis"}
+            look_of_one = {"symbol": look[context].symbol, "size": 11, **fill, "line": {"color": "black", "width": 1}}
+            trace = kind(
+                **axes(group),
+                mode="markers",
+                name=f"context {context}{suffix}",
+                legendgroup=str(context),
+                **hover(group),
+                marker=look_of_one,
+            )
+            traces.append(trace)
+    return traces
+
+
+def _colour(figure: go.Figure, height: int) -> go.Figure:
+    bar = {"title": {"text": "E + C + R"}, "tickvals": [0, 1, 2, 3], "len": 0.9}
+    figure.update_layout(coloraxis={"colorscale": SCALE, "cmin": 0, "cmax": 3, "colorbar": bar}, height=height)
+    return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+
+
+FIGURE = Figure(
+    "triangle",
+    10,
+    _tabulate,
+    {
+        "triangle_pairs": Drawing(_pairs_still, _pairs_interactive),
+        "triangle_ternary": Drawing(_ternary_still, _ternary_interactive),
+    },
+)
