@@ -25,8 +25,8 @@ from hybrids.ops.delta_heads import (
     value_width,
 )
 from hybrids.ops.delta_rule import delta_rule
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
@@ -100,7 +100,15 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         )
         beta, log_decay = self._gates(b, a)
         o, matrix = delta_rule(
-            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("delta_rule"),
+            kernel_dtype=qkv.dtype,
         )
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5) * self.norm_weight).flatten(2)
         if self.use_output_gate:

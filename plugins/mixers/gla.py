@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
@@ -93,7 +93,8 @@ class GatedLinearAttention(Mixer[GLAState]):
             matrix,
             log_decay=log_decay,
             chunk_size=self.chunk_size,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
+from hybrids.ops.kernels import Demand
 from hybrids.ops.mamba2_scan import mamba2_scan
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
@@ -90,7 +90,15 @@ class Mamba2(Mixer[Mamba2State]):
         delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
         rate = -self.A_log.to(values.dtype).exp()
         y, matrix = mamba2_scan(
-            values, delta, rate, b, c, matrix, chunk_size=self.chunk_size, **self.kernel("mamba2_scan", xbc.dtype)
+            values,
+            delta,
+            rate,
+            b,
+            c,
+            matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("mamba2_scan"),
+            kernel_dtype=xbc.dtype,
         )
         y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
         y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
 from hybrids.ops.dplr import dplr
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.registry import register
 
@@ -113,7 +113,8 @@ class RWKV7(Mixer[RWKV7State]):
             matrix,
             chunk_size=self.chunk_size,
             scale=1.0,
-            **self.kernel("dplr", projected.dtype),
+            backend=self.backend_of("dplr"),
+            kernel_dtype=projected.dtype,
         )
         o = self._norm(o) + (r * self.r_k * k).sum(-1, keepdim=True) * v
         o = o.flatten(2) * self.gate(x_g)

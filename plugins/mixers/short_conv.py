@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
+from hybrids.ops.kernels import Demand
 from hybrids.ops.short_conv import short_conv
 from hybrids.registry import register
 
