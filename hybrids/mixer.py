@@ -1,7 +1,7 @@
 """The contract of a mixer: an online sequence processor."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,17 @@ from hybrids.types import State
 
 S = TypeVar("S", bound=State)
 """The NamedTuple of tensors that one kind of mixer carries."""
+
+
+class PublishedSize(NamedTuple):
+    """Elements of a mixer's state by a formula that was published elsewhere."""
+
+    source: str
+    formula: str
+    """n: tokens seen; D: model width; H: heads; K, V: widths of keys and values; N: state width; W: taps."""
+    elements: int
+    difference: str
+    """Where and why the tensors hold another number: what the formula leaves out or takes."""
 
 
 class Mixer(nn.Module, ABC, Generic[S]):
@@ -74,6 +85,10 @@ class Mixer(nn.Module, ABC, Generic[S]):
     def backend_of(self, op: str) -> str:
         """The backend for a call of `op`."""
         return self.backends.get(op, "torch")
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        """Sizes that others give for the state of one sequence after `context` tokens, for `hybrids state`."""
+        return []
 
     @abstractmethod
     def state_elements(self, context: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
+from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.heads import split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
@@ -101,6 +101,11 @@ class Based(Mixer[BasedState]):
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.num_features * (self.head_dim + 1)
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes E = f (f + 1) / 2 + f + 1"
+        elements = self.num_heads * self.num_features * (self.head_dim + 1)
+        return [PublishedSize("zoology", "H E (V + 1)", elements, difference)]
 
     def step_flops(self, context: int) -> int:
         projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.delta_heads import (
     convolved_heads,
     convolved_heads_flops,
@@ -130,6 +130,10 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the inputs that the short convolutions still need"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.d_key * self.d_value, difference)]
 
     def step_flops(self, context: int) -> int:
         d_out = self.num_heads * self.d_value

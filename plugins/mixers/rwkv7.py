@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.dplr import dplr
 from hybrids.ops.heads import split_heads
 from hybrids.ops.kernels import Demand
@@ -131,6 +131,10 @@ class RWKV7(Mixer[RWKV7State]):
 
     def state_elements(self, context: int) -> int:
         return self.d_model + self.num_heads * self.head_dim**2
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the previous token's input, which the token shift needs"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.head_dim**2, difference)]
 
     def step_flops(self, context: int) -> int:
         width = self.num_heads * self.head_dim
