@@ -32,7 +32,8 @@ Side = tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 
 def our_side(backend: str) -> Side:
-    block = Mamba(WIDTH, d_state=STATES, backend=backend)
+    block = Mamba(WIDTH, d_state=STATES)
+    block.choose_backends(backend, device="cpu", dtype=torch.float32)
     return block, lambda x: block(x)[0]
 
 

@@ -1,7 +1,7 @@
 """What runs on this machine: versions, devices, every backend of every op, and plugins that failed.
 
-report = examine()
-json.dumps(report)
+diagnosis = examine()
+json.dumps(diagnosis)
 """
 
 import platform
@@ -13,21 +13,9 @@ from typing import TypedDict
 import torch
 
 from hybrids import registry
-from hybrids.ops.backend import missing
-from hybrids.ops.demand import OPS
+from hybrids.ops.kernels import backends_of, find_kernel, machine, ops_with_kernels
 
 DISTRIBUTIONS = ("hybrids", "torch", "triton", "flash-linear-attention", "mamba-ssm", "causal-conv1d")
-
-NOTES = {
-    ("linear_attention", "fla"): "widths 16 to 256; float32 only as TF32",
-    ("delta_rule", "fla"): "widths 16 to 256; float32 only as TF32, and not without a gate",
-    ("dplr", "fla"): "widths 16 to 256; no float32",
-    ("mamba2_scan", "mamba_ssm"): "d_state and head_dim 16 to 256; float32 only as TF32",
-    ("selective_scan", "mamba_ssm"): "d_state up to 256; from the start of a sequence",
-    ("selective_scan", "cpp"): "on a CPU",
-    ("short_conv", "mamba_ssm"): "conv_size 2 to 4, features a multiple of 8",
-}
-"""What a kernel asks of a call, where the machine has everything."""
 
 
 class Backend(TypedDict):
@@ -40,7 +28,7 @@ class Backend(TypedDict):
     commands: list[str]
 
 
-class Report(TypedDict):
+class Diagnosis(TypedDict):
     """What `hybrids doctor --json` prints."""
 
     versions: dict[str, str | None]
@@ -49,20 +37,21 @@ class Report(TypedDict):
     failed_plugins: list[str]
 
 
-def examine() -> Report:
+def examine() -> Diagnosis:
     """Look at this machine; imports kernel packages only where a GPU works, and builds the CPU kernel once."""
-    return Report(
+    registry.load_plugins()  # they may bring kernels
+    return Diagnosis(
         versions=_versions(),
         devices=_devices(),
-        backends=[_examine(op, backend) for op, backends in OPS.items() for backend in backends],
+        backends=[_examine(op, backend) for op in ops_with_kernels() for backend in backends_of(op)],
         failed_plugins=[str(failure) for failure in registry.failures()],
     )
 
 
 def _examine(op: str, backend: str) -> Backend:
-    found = missing(op, backend)
-    note = "always" if backend == "torch" else NOTES[op, backend]
-    why = "; ".join(obstacle.reason for obstacle in found) or note
+    kernel = find_kernel(op, backend)
+    found = machine.missing(kernel) if kernel else ()
+    why = "; ".join(obstacle.reason for obstacle in found) or (kernel.note if kernel else "always")
     commands = list(dict.fromkeys(obstacle.command for obstacle in found if obstacle.command))
     return Backend(op=op, backend=backend, usable=not found, why=why, commands=commands)
 

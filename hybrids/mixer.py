@@ -1,19 +1,29 @@
 """The contract of a mixer: an online sequence processor."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.ops.backend import Choice, check_name, resolve_all
-from hybrids.ops.demand import OPS, Demand
+from hybrids.ops.kernels import ChosenBackend, Demand, backends_of, check_backend, resolve_all
 from hybrids.types import State
 
 S = TypeVar("S", bound=State)
 """The NamedTuple of tensors that one kind of mixer carries."""
+
+
+class PublishedSize(NamedTuple):
+    """Elements of a mixer's state by a formula that was published elsewhere."""
+
+    source: str
+    formula: str
+    """n: tokens seen; D: model width; H: heads; K, V: widths of keys and values; N: state width; W: taps."""
+    elements: int
+    difference: str
+    """Where and why the tensors hold another number: what the formula leaves out or takes."""
 
 
 class Mixer(nn.Module, ABC, Generic[S]):
@@ -27,9 +37,9 @@ class Mixer(nn.Module, ABC, Generic[S]):
     parameters (nothing re-initialises them later) and marks with `undecayed` those that decay would ruin.
 
     A mixer whose ops have kernels names them in `demands`, takes the keyword `backend: str | None = None` (None: what
-    the run asks for), which it hands on to this constructor, and calls ops with `backend=self.backend_of(op)` or, where
-    it widens activations before the call, `**self.kernel(op, dtype)`. Whoever knows device and precision calls
-    `choose_backends`; without that, ops run on torch.
+    the run asks for), which it hands on to this constructor, and calls ops with `backend=self.backend_of(op)`. Where it
+    widens activations before the call, it says with `kernel_dtype` what dtype they had: a kernel multiplies in that.
+    Whoever knows device and precision calls `choose_backends`; without that, ops run on torch.
     """
 
     def __init__(self, d_model: int, backend: str | None = None) -> None:
@@ -37,7 +47,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
         if d_model < 1:
             raise UserError(f"d_model={d_model} must be at least 1")
         if backend is not None:
-            check_name(backend)
+            check_backend(backend)
         self.d_model = d_model
         self.backend = backend
         self.backends: dict[str, str] = {}
@@ -57,7 +67,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
 
     def choose_backends(
         self, requested: str = "auto", *, device: torch.device | str, dtype: torch.dtype
-    ) -> dict[str, Choice]:
+    ) -> dict[str, ChosenBackend]:
         """Choose the backends of all ops for activations of `dtype` on `device`; by op, with the reasons.
 
         The setting of this mixer goes before `requested`, which also gives way to `auto` where no op has it. Raises
@@ -66,7 +76,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
         demands = self.demands()
         if self.backend is not None:
             requested = self.backend
-        elif not any(requested in OPS[demand.op] for demand in demands):
+        elif not any(requested in backends_of(demand.op) for demand in demands):
             requested = "auto"
         choices = resolve_all(demands, requested, device=device, dtype=dtype)
         self.backends = {op: choice.backend for op, choice in choices.items()}
@@ -76,9 +86,9 @@ class Mixer(nn.Module, ABC, Generic[S]):
         """The backend for a call of `op`."""
         return self.backends.get(op, "torch")
 
-    def kernel(self, op: str, dtype: torch.dtype) -> dict[str, Any]:
-        """Arguments for a call of `op`: its backend, and the dtype of the activations, in which a kernel multiplies."""
-        return {"backend": self.backend_of(op), "kernel_dtype": dtype}
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        """Sizes that others give for the state of one sequence after `context` tokens, for `hybrids state`."""
+        return []
 
     @abstractmethod
     def state_elements(self, context: int) -> int:

@@ -8,16 +8,15 @@ import pytest
 import torch
 
 from hybrids import cli, doctor, registry
-from hybrids.doctor import NOTES, examine
-from hybrids.ops import backend
-from hybrids.ops.backend import OPS
+from hybrids.doctor import examine
+from hybrids.ops.kernels import backends_of, machine, ops_with_kernels
 
 
 @pytest.fixture(autouse=True)
 def fresh_look():
-    backend.missing.cache_clear()
+    machine.missing.cache_clear()
     yield
-    backend.missing.cache_clear()
+    machine.missing.cache_clear()
 
 
 @pytest.fixture
@@ -25,14 +24,15 @@ def cpu_only(monkeypatch):
     """Every kernel package and triton installed, and no GPU: the case in which Triton finds 0 active drivers."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(machine, "is_installed", lambda module: True)
 
 
 def test_every_op_and_backend_is_reported_and_torch_always_runs():
     rows = examine()["backends"]
-    assert [(row["op"], row["backend"]) for row in rows] == [(op, name) for op, names in OPS.items() for name in names]
+    assert [(row["op"], row["backend"]) for row in rows] == [
+        (op, name) for op in ops_with_kernels() for name in backends_of(op)
+    ]
     assert all(row["usable"] for row in rows if row["backend"] == "torch")
-    assert {(op, name) for op, names in OPS.items() for name in names if name != "torch"} == set(NOTES)
 
 
 def test_without_a_gpu_no_kernel_is_usable_and_the_cause_is_the_gpu(cpu_only):
@@ -52,7 +52,7 @@ def test_a_torch_without_cuda_is_told_from_a_missing_gpu(cpu_only, monkeypatch):
 
 def test_a_missing_package_names_each_command_once(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "is_installed", lambda module: module == "triton")
+    monkeypatch.setattr(machine, "is_installed", lambda module: module == "triton")
     monkeypatch.setattr(doctor, "_devices", lambda: [])
     commands = {row["op"]: row["commands"] for row in examine()["backends"] if row["commands"]}
     assert commands["delta_rule"] == ['pip install "flash-linear-attention[cuda]>=0.6"']
@@ -61,7 +61,7 @@ def test_a_missing_package_names_each_command_once(monkeypatch):
 
 
 def test_a_machine_that_has_everything_can_use_every_kernel(monkeypatch):
-    monkeypatch.setattr(doctor, "missing", lambda op, name: ())
+    monkeypatch.setattr(machine, "missing", lambda kernel: ())
     for row in examine()["backends"]:
         assert row["usable"]
         assert row["why"]
@@ -91,7 +91,7 @@ def test_the_table_shows_each_backend_and_a_failed_plugin_fails_the_command(monk
     monkeypatch.setattr(registry, "failures", lambda: [registry.Failure("their.mixer", ImportError("no module x"))])
     assert run_doctor(monkeypatch) == 1
     shown = capsys.readouterr()
-    assert all(op in shown.out for op in OPS)
+    assert all(op in shown.out for op in ops_with_kernels())
     assert "their.mixer: ImportError: no module x" in shown.err
 
 

@@ -39,22 +39,22 @@ def show_plugins(args: argparse.Namespace) -> int:
 
 def show_doctor(args: argparse.Namespace) -> int:
     store_schemas()  # finds the plugins whose settings no configuration can hold
-    report = examine()
+    diagnosis = examine()
     if args.json:
-        print(json.dumps(report, indent=2))
-        return 1 if report["failed_plugins"] else 0
-    versions = [[name, found or "not installed"] for name, found in report["versions"].items()]
+        print(json.dumps(diagnosis, indent=2))
+        return 1 if diagnosis["failed_plugins"] else 0
+    versions = [[name, found or "not installed"] for name, found in diagnosis["versions"].items()]
     print_rows("versions", ["", "version"], versions)
-    print_rows("devices", ["device"], [[device] for device in report["devices"]])
+    print_rows("devices", ["device"], [[device] for device in diagnosis["devices"]])
     columns = ["op", "backend", "usable", "why", "what would make it so"]
     rows = [
         [row["op"], row["backend"], "yes" if row["usable"] else "no", row["why"], "; ".join(row["commands"])]
-        for row in report["backends"]
+        for row in diagnosis["backends"]
     ]
     print_rows("backends", columns, rows)
-    for failure in report["failed_plugins"]:
+    for failure in diagnosis["failed_plugins"]:
         print(f"plugin cannot be used: {failure}", file=sys.stderr)
-    return 1 if report["failed_plugins"] else 0
+    return 1 if diagnosis["failed_plugins"] else 0
 
 
 def show_pattern(args: argparse.Namespace) -> int:

@@ -24,7 +24,6 @@ from torch.utils.flop_counter import flop_registry
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
 from hybrids.ops.attention import DefinedAttention
-from hybrids.ops.backend import GPU_BACKENDS
 from hybrids.types import Cache, State
 
 Carried: TypeAlias = State | Cache | Tensor | None
@@ -146,9 +145,9 @@ def _like_parameters(x: Tensor, module: object) -> Tensor:
 
 @contextmanager
 def _inference(module: object) -> Iterator[None]:
-    """No gradients, evaluation mode and no kernels of a GPU; afterwards every submodule as it was.
+    """No gradients, evaluation mode, and mixers on torch; afterwards every submodule as it was.
 
-    Those kernels would hide their operations, and the module may still be on the CPU.
+    Kernels would hide their operations, and the module may still be on the CPU.
     """
     parts = list(module.modules()) if isinstance(module, nn.Module) else []
     modes = {part: part.training for part in parts}
@@ -156,8 +155,8 @@ def _inference(module: object) -> Iterator[None]:
     try:
         for m in modes:
             m.training = False
-        for m, chosen in backends.items():
-            m.backends = {op: "torch" if name in GPU_BACKENDS else name for op, name in chosen.items()}
+        for m in backends:
+            m.backends = {}
         with torch.no_grad():
             yield
     finally:

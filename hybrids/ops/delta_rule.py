@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import is_kernel
 from hybrids.ops.delta_rule_chunks import LOWEST, ChunkedDeltaRule, decays
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
 
 
@@ -41,9 +40,10 @@ def delta_rule(
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    if is_kernel("delta_rule", backend):
+    kernel = find_kernel("delta_rule", backend)
+    if kernel is not None:
         _check_shapes(_Inputs(q, k, v, beta, log_decay, state))
-        return kernels.delta_rule(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
+        return kernel.call(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return delta_rule_recurrent(q, k, v, beta, log_decay, state, scale=scale)
     with without_autocast(q.device.type):

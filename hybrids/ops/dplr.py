@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import is_kernel
 from hybrids.ops.dplr_chunks import ChunkedDPLR
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
 
 
@@ -45,9 +44,10 @@ def dplr(
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    if is_kernel("dplr", backend):
+    kernel = find_kernel("dplr", backend)
+    if kernel is not None:
         _check_shapes(_Inputs(q, k, v, a, b, log_decay, state))
-        return kernels.dplr(q, k, v, a, b, log_decay, state, scale=scale, dtype=kernel_dtype)
+        return kernel.call(q, k, v, a, b, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return dplr_recurrent(q, k, v, a, b, log_decay, state, scale=scale)
     with without_autocast(q.device.type):
@@ -108,9 +108,10 @@ def per_key_delta_rule(
         raise ValueError(f"beta has shape {tuple(beta.shape)}; {tuple(k.shape[:-1])} is needed")
     if log_decay.shape != k.shape:
         raise ValueError(f"log_decay has shape {tuple(log_decay.shape)}; {tuple(k.shape)} is needed")
-    if is_kernel("delta_rule", backend):
+    kernel = find_kernel("delta_rule", backend)
+    if kernel is not None:
         _check_shapes(_Inputs(q, k, v, k, None, log_decay, state))
-        return kernels.delta_rule(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
+        return kernel.call(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     with without_autocast(q.device.type):
         dtype = _computed_in(q, k, v, beta, log_decay, state)
         k, log_decay = k.to(dtype), log_decay.to(dtype)

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import is_kernel
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.linear_attention_chunks import PerHead, PerKey
 from hybrids.ops.precision import without_autocast
 
@@ -42,9 +41,10 @@ def linear_attention(
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    if is_kernel("linear_attention", backend):
+    kernel = find_kernel("linear_attention", backend)
+    if kernel is not None:
         _check_shapes(_Inputs(q, k, v, log_decay, state))
-        return kernels.linear_attention(q, k, v, state, log_decay=log_decay, scale=scale, dtype=kernel_dtype)
+        return kernel.call(q, k, v, state, log_decay=log_decay, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
     with without_autocast(q.device.type):

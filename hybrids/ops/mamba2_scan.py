@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import is_kernel
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.linear_attention import linear_attention
 
 
@@ -32,6 +31,7 @@ def mamba2_scan(
     A kernel instead of torch, where `backend` names one, serves more than one token and multiplies in `kernel_dtype`
     (default: that of `x`).
     """
-    if is_kernel("mamba2_scan", backend) and x.shape[1] > 1:
-        return kernels.mamba2_scan(x, dt, A, B, C, state, dtype=kernel_dtype)
+    kernel = find_kernel("mamba2_scan", backend)
+    if kernel is not None and x.shape[1] > 1:
+        return kernel.call(x, dt, A, B, C, state, dtype=kernel_dtype)
     return linear_attention(C, B, x * dt.unsqueeze(-1), state, log_decay=dt * A, chunk_size=chunk_size, scale=1.0)

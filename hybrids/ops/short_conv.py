@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import is_kernel
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
 
 ACTIVATIONS = {None: lambda y: y, "silu": F.silu}
@@ -34,9 +33,10 @@ def short_conv(
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(map(repr, ACTIVATIONS))}")
-    if is_kernel("short_conv", backend) and x.shape[1] >= weight.shape[1]:
+    kernel = find_kernel("short_conv", backend)
+    if kernel is not None and x.shape[1] >= weight.shape[1]:
         _check_shapes(x, weight, state)
-        return kernels.short_conv(x, weight, bias, state, activation=activation)
+        return kernel.call(x, weight, bias, state, activation=activation)
     state = _start(x, weight, state)
     with without_autocast(x.device.type):
         joined = torch.cat([state.to(x.dtype), x], dim=1)

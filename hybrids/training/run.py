@@ -14,9 +14,7 @@ from torch import nn
 from hybrids.errors import UserError, suggest
 from hybrids.mixer import Mixer
 from hybrids.model.block import Choice, Letter
-from hybrids.ops.backend import Choice as BackendChoice
-from hybrids.ops.backend import check_name
-from hybrids.ops.demand import OPS
+from hybrids.ops.kernels import ChosenBackend, backends_of, check_backend
 from hybrids.pattern import Pattern
 from hybrids.registry import defaults_of, name_of
 from hybrids.task import DecodedTask, Task
@@ -108,7 +106,7 @@ class Run:
     """What was worked out from the settings, to be said when the run starts."""
 
     def __post_init__(self) -> None:
-        check_name(self.backend)
+        check_backend(self.backend)
 
     @property
     def id(self) -> str:
@@ -123,7 +121,7 @@ class Run:
         return RunFolder(self.runs_dir / self.id)
 
     @cached_property
-    def backends(self) -> dict[str, dict[str, BackendChoice]]:
+    def backends(self) -> dict[str, dict[str, ChosenBackend]]:
         """Letter in use -> op -> its backend on the device of the run, and why.
 
         Raises UserError for a backend that cannot run, and for one that no letter has.
@@ -131,7 +129,7 @@ class Run:
         used = {letter: self.letters[letter].mixer for letter in self.pattern.letters if letter in self.letters}
         with torch.random.fork_rng(devices=[]):
             built = {letter: mixer.build(self.model.d_model) for letter, mixer in used.items() if mixer is not None}
-        offered = {name for mixer in built.values() for demand in mixer.demands() for name in OPS[demand.op]}
+        offered = {name for mixer in built.values() for demand in mixer.demands() for name in backends_of(demand.op)}
         if self.backend not in ("auto", "torch", *offered):
             allowed = suggest("", ["auto", *sorted(offered | {"torch"})])
             raise UserError(f"backend={self.backend}: no letter of pattern={self.pattern.compact()} has it; {allowed}")
@@ -150,7 +148,7 @@ class Run:
             if isinstance(mixer, Mixer):
                 self._choose("mixers", mixer)
 
-    def _choose(self, place: str, mixer: Mixer[Any]) -> dict[str, BackendChoice]:
+    def _choose(self, place: str, mixer: Mixer[Any]) -> dict[str, ChosenBackend]:
         device = "cuda" if self.trainer.accelerator == "gpu" else "cpu"
         dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
         try:
@@ -208,7 +206,7 @@ class Run:
 _PLACE = ("accelerator", "devices", "strategy", "threads", "progress_bar", "profiler", "log_every", "precision")
 
 
-def _spell(choices: list[tuple[str, BackendChoice]]) -> str:
+def _spell(choices: list[tuple[str, ChosenBackend]]) -> str:
     if not choices:
         return "torch"
     (_, main), *others = choices

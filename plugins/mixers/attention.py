@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
+from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.attention import attention, rotate
 from hybrids.ops.heads import GroupedHeads
 from hybrids.registry import register
@@ -64,6 +64,10 @@ class Attention(Mixer[AttentionState]):
 
     def state_elements(self, context: int) -> int:
         return 2 * context * self.heads.num_kv_heads * self.heads.head_dim
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes keys and values of width D, whatever heads there are"
+        return [PublishedSize("zoology", "2 D n", 2 * self.d_model * context, difference)]
 
     def step_flops(self, context: int) -> int:
         return self.heads.step_flops(context + 1) + (self.heads.rotation_flops(1, 1) if self.rope else 0)

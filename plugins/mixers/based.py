@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.precision import at_least_float32
 from hybrids.registry import register
@@ -77,7 +77,14 @@ class Based(Mixer[BasedState]):
         v = F.pad(v, (0, 1), value=1.0)
         memory = None if state is None else state.memory
         o, memory = linear_attention(
-            q, k, v, memory, chunk_size=self.chunk_size, scale=1.0, **self.kernel("linear_attention", projected.dtype)
+            q,
+            k,
+            v,
+            memory,
+            chunk_size=self.chunk_size,
+            scale=1.0,
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         o = (o[..., :-1] / o[..., -1:]).flatten(2)
         return self.out_proj(o.to(projected.dtype)), BasedState(memory)
@@ -94,6 +101,11 @@ class Based(Mixer[BasedState]):
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.num_features * (self.head_dim + 1)
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes E = f (f + 1) / 2 + f + 1"
+        elements = self.num_heads * self.num_features * (self.head_dim + 1)
+        return [PublishedSize("zoology", "H E (V + 1)", elements, difference)]
 
     def step_flops(self, context: int) -> int:
         projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())

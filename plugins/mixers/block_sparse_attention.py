@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.attention import rotate
 from hybrids.ops.block_sparse_attention import block_sparse_attention, compress
 from hybrids.ops.heads import GroupedHeads
@@ -93,6 +93,11 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
 
     def state_elements(self, context: int) -> int:
         return 2 * (context + context // self.block_size) * self.heads.num_kv_heads * self.heads.head_dim
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out all keys and values, from which blocks are selected"
+        elements = 2 * self.d_model * (context // self.block_size + self.block_size * self.num_selected)
+        return [PublishedSize("zoology", "2 D (n / block + block blocks)", elements, difference)]
 
     def step_flops(self, context: int) -> int:
         heads, blocks = self.heads, context // self.block_size

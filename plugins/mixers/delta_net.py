@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
+from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.delta_heads import (
     convolved_heads,
     convolved_heads_flops,
@@ -24,8 +24,8 @@ from hybrids.ops.delta_heads import (
     value_width,
 )
 from hybrids.ops.delta_rule import delta_rule
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
@@ -97,7 +97,14 @@ class DeltaNet(Mixer[DeltaNetState]):
         if self.allow_negative_eigenvalues:
             beta = 2 * beta
         o, matrix = delta_rule(
-            q, k, v, beta, state=matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+            q,
+            k,
+            v,
+            beta,
+            state=matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("delta_rule"),
+            kernel_dtype=qkv.dtype,
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:
@@ -119,6 +126,10 @@ class DeltaNet(Mixer[DeltaNetState]):
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the inputs that the short convolutions still need"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.d_key * self.d_value, difference)]
 
     def step_flops(self, context: int) -> int:
         d_out = self.num_heads * self.d_value

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.delta_heads import (
     convolved_heads,
     convolved_heads_flops,
@@ -25,8 +25,8 @@ from hybrids.ops.delta_heads import (
     value_width,
 )
 from hybrids.ops.delta_rule import delta_rule
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
@@ -100,7 +100,15 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
         )
         beta, log_decay = self._gates(b, a)
         o, matrix = delta_rule(
-            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("delta_rule"),
+            kernel_dtype=qkv.dtype,
         )
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5) * self.norm_weight).flatten(2)
         if self.use_output_gate:
@@ -122,6 +130,10 @@ class GatedDeltaNet(Mixer[GatedDeltaNetState]):
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the inputs that the short convolutions still need"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.d_key * self.d_value, difference)]
 
     def step_flops(self, context: int) -> int:
         d_out = self.num_heads * self.d_value

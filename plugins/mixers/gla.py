@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
@@ -93,7 +93,8 @@ class GatedLinearAttention(Mixer[GLAState]):
             matrix,
             log_decay=log_decay,
             chunk_size=self.chunk_size,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:
@@ -110,6 +111,10 @@ class GatedLinearAttention(Mixer[GLAState]):
 
     def state_elements(self, context: int) -> int:
         return self.num_heads * self.d_key * self.d_value
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes the matrices, and convolutions where there are some"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.d_key * self.d_value, difference)]
 
     def step_flops(self, context: int) -> int:
         d_keys, d_values = self.num_heads * self.d_key, self.num_heads * self.d_value

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
@@ -84,7 +84,8 @@ class HGRN2(Mixer[HGRN2State]):
             matrix,
             log_decay=log_decay,
             chunk_size=self.chunk_size,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         return self.out_proj(self.norm(o.flatten(2)).to(projected.dtype)), HGRN2State(matrix)
 

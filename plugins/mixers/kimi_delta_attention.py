@@ -24,9 +24,9 @@ from hybrids.ops.delta_heads import (
     initial_conv,
     value_width,
 )
-from hybrids.ops.demand import Demand
 from hybrids.ops.dplr import per_key_delta_rule
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.ops.steps import draw_dt_bias
@@ -102,7 +102,15 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
         )
         beta, log_decay = self._gates(b, self.decay_proj(decay))
         o, matrix = per_key_delta_rule(
-            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, **self.kernel("delta_rule", qkv.dtype)
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("delta_rule"),
+            kernel_dtype=qkv.dtype,
         )
         o = self.norm(o).flatten(2) * at_least_float32(self.gate_proj(gate)).sigmoid()
         return self.out_proj(o.to(qkv.dtype)), KimiDeltaAttentionState(tail, matrix)

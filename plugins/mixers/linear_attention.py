@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
 
@@ -63,7 +63,8 @@ class LinearAttention(Mixer[LinearAttentionState]):
             memory,
             chunk_size=self.chunk_size,
             scale=1.0,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         o = o[..., :-1] / o[..., -1:].clamp_min(_SMALLEST)
         return self.out_proj(o.flatten(2).to(projected.dtype)), LinearAttentionState(memory)

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize, undecayed
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.selective_scan import selective_scan
 from hybrids.ops.short_conv import short_conv
@@ -56,7 +56,6 @@ class Mamba(Mixer[MambaState]):
     ) -> None:
         """`dt_rank` is R, by default d_model / 16 rounded up."""
         super().__init__(d_model, backend)
-        self.backends["selective_scan"] = backend or "auto"  # until one is chosen, each call takes what runs
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         for name, value in {"d_state": d_state, "expand": expand, "conv_size": conv_size, "dt_rank": rank}.items():
             if value < 1:
@@ -100,6 +99,10 @@ class Mamba(Mixer[MambaState]):
 
     def state_elements(self, context: int) -> int:
         return self.d_inner * (self.conv_size - 1 + self.d_state)
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the inputs that the short convolutions still need, and takes an inner width of 2 D"
+        return [PublishedSize("zoology", "2 D N", 2 * self.d_model * self.d_state, difference)]
 
     def step_flops(self, context: int) -> int:
         inputs = 2 * (2 * self.d_model + self.dt_rank + 2 * self.d_state + self.dt_rank)

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize, undecayed
+from hybrids.ops.kernels import Demand
 from hybrids.ops.mamba2_scan import mamba2_scan
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
@@ -90,7 +90,15 @@ class Mamba2(Mixer[Mamba2State]):
         delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
         rate = -self.A_log.to(values.dtype).exp()
         y, matrix = mamba2_scan(
-            values, delta, rate, b, c, matrix, chunk_size=self.chunk_size, **self.kernel("mamba2_scan", xbc.dtype)
+            values,
+            delta,
+            rate,
+            b,
+            c,
+            matrix,
+            chunk_size=self.chunk_size,
+            backend=self.backend_of("mamba2_scan"),
+            kernel_dtype=xbc.dtype,
         )
         y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
         y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)
@@ -111,6 +119,13 @@ class Mamba2(Mixer[Mamba2State]):
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_conv + self.d_inner * self.d_state
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = (
+            "leaves out the inputs that the short convolutions still need (of x, B and C), "
+            "and takes an inner width of 2 D"
+        )
+        return [PublishedSize("zoology", "2 D N", 2 * self.d_model * self.d_state, difference)]
 
     def step_flops(self, context: int) -> int:
         projections = 2 * self.d_model * (sum(self.widths) + self.d_inner)

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
 
@@ -96,7 +96,8 @@ class MLSTM(Mixer[MLSTMState]):
             memory,
             log_decay=log_decay,
             chunk_size=self.chunk_size,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         h = h[..., :-1] / torch.maximum(h[..., -1:].abs(), (-top).exp().unsqueeze(-1))
         h = F.layer_norm(h, (self.d_value,), eps=1e-6).flatten(2) * self.norm_weight * gate.sigmoid()

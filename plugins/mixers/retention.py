@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
 from hybrids.registry import register
 
@@ -89,7 +89,8 @@ class Retention(Mixer[RetentionState]):
             matrix,
             log_decay=log_decay.expand(batch, length, -1),
             chunk_size=self.chunk_size,
-            **self.kernel("linear_attention", projected.dtype),
+            backend=self.backend_of("linear_attention"),
+            kernel_dtype=projected.dtype,
         )
         o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + self.norm_eps)).flatten(2) * F.silu(g)
         past = torch.zeros(batch, dtype=torch.int64, device=x.device) if past is None else past

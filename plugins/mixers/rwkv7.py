@@ -22,10 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.dplr import dplr
 from hybrids.ops.heads import split_heads
+from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.registry import register
 
@@ -113,7 +113,8 @@ class RWKV7(Mixer[RWKV7State]):
             matrix,
             chunk_size=self.chunk_size,
             scale=1.0,
-            **self.kernel("dplr", projected.dtype),
+            backend=self.backend_of("dplr"),
+            kernel_dtype=projected.dtype,
         )
         o = self._norm(o) + (r * self.r_k * k).sum(-1, keepdim=True) * v
         o = o.flatten(2) * self.gate(x_g)
@@ -130,6 +131,10 @@ class RWKV7(Mixer[RWKV7State]):
 
     def state_elements(self, context: int) -> int:
         return self.d_model + self.num_heads * self.head_dim**2
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "leaves out the previous token's input, which the token shift needs"
+        return [PublishedSize("zoology", "H K V", self.num_heads * self.head_dim**2, difference)]
 
     def step_flops(self, context: int) -> int:
         width = self.num_heads * self.head_dim

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
-from hybrids.ops.demand import Demand
+from hybrids.mixer import Mixer, PublishedSize
+from hybrids.ops.kernels import Demand
 from hybrids.ops.short_conv import short_conv
 from hybrids.registry import register
 
@@ -64,6 +64,10 @@ class ShortConv(Mixer[ShortConvState]):
 
     def state_elements(self, context: int) -> int:
         return (self.conv_size - 1) * self.d_model
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes the token itself too, which is not carried"
+        return [PublishedSize("zoology", "D W", self.d_model * self.conv_size, difference)]
 
     def step_flops(self, context: int) -> int:
         return self.d_model * (2 * self.d_model + 1 + 2 * self.conv_size + 1 + 1 + self.add_input)

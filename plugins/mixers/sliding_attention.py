@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.errors import UserError
-from hybrids.mixer import Mixer
+from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.attention import attention, rotate
 from hybrids.ops.heads import GroupedHeads
 from hybrids.registry import register
@@ -70,6 +70,10 @@ class SlidingAttention(Mixer[SlidingState]):
 
     def state_elements(self, context: int) -> int:
         return 2 * min(context, self.window - 1) * self.heads.num_kv_heads * self.heads.head_dim
+
+    def published_sizes(self, context: int) -> list[PublishedSize]:
+        difference = "takes a full window from the first token on, and the token itself, which is not carried"
+        return [PublishedSize("zoology", "2 D window", 2 * self.d_model * self.window, difference)]
 
     def step_flops(self, context: int) -> int:
         seen = min(context + 1, self.window)

@@ -8,8 +8,7 @@ import torch
 
 from hybrids import registry
 from hybrids.model.measure import measure_step
-from hybrids.ops.backend import missing
-from hybrids.ops.demand import OPS
+from hybrids.ops.kernels import kernels_of, machine, ops_with_kernels
 
 WIDTH = 32
 BF16 = torch.bfloat16
@@ -27,7 +26,7 @@ def main_op(name):
 
 
 WITH_KERNELS = [name for name in ALL if main_op(name) is not None]
-GPU_KERNELS = {op: names[0] for op, names in OPS.items()}
+GPU_KERNELS = {op: kernels_of(op)[0].backend for op in ops_with_kernels()}
 """The kernel of every op: what `auto` takes where nothing is missing."""
 
 
@@ -188,9 +187,9 @@ def on_gpu(name, dtype):
     """A mixer on torch in float32, and on its kernels; the test is skipped where one of them cannot run."""
     torch_side, kernel_side = both_sides(name, d_model=256)
     for demand in kernel_side.demands():
-        backend = OPS[demand.op][0]
-        if missing(demand.op, backend):
-            pytest.skip("; ".join(map(str, missing(demand.op, backend))))
+        lacking = machine.missing(kernels_of(demand.op)[0])
+        if lacking:
+            pytest.skip("; ".join(map(str, lacking)))
     chosen = kernel_side.choose_backends(device="cuda", dtype=dtype)
     refused = [f"{op}: {choice.reason}" for op, choice in chosen.items() if choice.backend == "torch"]
     if refused:

@@ -15,8 +15,15 @@ from kernel_inputs import (
 )
 from kernel_stand_ins import selective_reference, step_by_step
 
-from hybrids.ops import kernels
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.short_conv import short_conv
+
+LINEAR_ATTENTION = find_kernel("linear_attention", "fla").call
+DELTA_RULE = find_kernel("delta_rule", "fla").call
+DPLR = find_kernel("dplr", "fla").call
+MAMBA2_SCAN = find_kernel("mamba2_scan", "mamba_ssm").call
+SELECTIVE_SCAN = find_kernel("selective_scan", "mamba_ssm").call
+SHORT_CONV = find_kernel("short_conv", "mamba_ssm").call
 
 
 def names(calls):
@@ -33,7 +40,7 @@ def test_linear_attention_says_to_fla_what_it_means(stand_ins, length, gate, sca
         return step_by_step(**x, scale=scale)
 
     def theirs(**x):
-        return kernels.linear_attention(**x, scale=scale)
+        return LINEAR_ATTENTION(**x, scale=scale)
 
     assert_same(ours, theirs, inputs, 1e-5)
     start = "fused_recurrent" if length <= 64 else "chunk"
@@ -42,9 +49,9 @@ def test_linear_attention_says_to_fla_what_it_means(stand_ins, length, gate, sca
 
 def test_grouped_heads_odd_widths_and_the_start_of_a_sequence(stand_ins):
     inputs = make_inputs(5, 4, "scalar", has_beta=False, groups=1, d_value=5)
-    assert_same(step_by_step, kernels.linear_attention, inputs, 1e-5)
+    assert_same(step_by_step, LINEAR_ATTENTION, inputs, 1e-5)
     del inputs["state"]
-    assert_same(step_by_step, kernels.linear_attention, inputs, 1e-5)
+    assert_same(step_by_step, LINEAR_ATTENTION, inputs, 1e-5)
 
 
 @pytest.mark.parametrize("scale", [None, 0.3])
@@ -57,7 +64,7 @@ def test_the_delta_rule_says_to_fla_what_it_means(stand_ins, length, gate, scale
         return step_by_step(**x, scale=scale)
 
     def theirs(**x):
-        return kernels.delta_rule(**x, scale=scale)
+        return DELTA_RULE(**x, scale=scale)
 
     assert_same(ours, theirs, inputs, 1e-5)
     name = {"none": "delta_rule", "scalar": "gated_delta_rule", "key": "kda"}[gate]
@@ -68,7 +75,7 @@ def test_the_delta_rule_says_to_fla_what_it_means(stand_ins, length, gate, scale
 @pytest.mark.parametrize(("length", "expected"), [(1, "fused_recurrent"), (64, "fused_recurrent"), (65, "chunk")])
 def test_a_decode_step_takes_the_kernel_without_a_gradient(stand_ins, length, expected):
     with torch.no_grad():
-        kernels.delta_rule(**make_inputs(length, 4, "scalar", has_beta=True))
+        DELTA_RULE(**make_inputs(length, 4, "scalar", has_beta=True))
     assert names(stand_ins) == [f"{expected}_gated_delta_rule"]
 
 
@@ -76,25 +83,23 @@ def test_a_decode_step_takes_the_kernel_without_a_gradient(stand_ins, length, ex
 @pytest.mark.parametrize("length", [7, 65])
 def test_the_generalised_delta_rule_says_to_fla_what_it_means(stand_ins, length, scale):
     inputs = make_dplr_inputs(length, 4)
-    assert_same(
-        lambda **x: dplr_step_by_step(**x, scale=scale), lambda **x: kernels.dplr(**x, scale=scale), inputs, 1e-5
-    )
+    assert_same(lambda **x: dplr_step_by_step(**x, scale=scale), lambda **x: DPLR(**x, scale=scale), inputs, 1e-5)
     assert names(stand_ins) == ["chunk_dplr_delta_rule"]  # steps have no gradient
     with torch.no_grad():
-        kernels.dplr(**inputs)
+        DPLR(**inputs)
     assert names(stand_ins)[1:] == [f"{'fused_recurrent' if length <= 64 else 'chunk'}_dplr_delta_rule"]
 
 
 def test_decays_of_zero_reach_the_kernel_as_finite_logarithms(stand_ins):
     inputs = make_inputs(6, 4, "scalar", has_beta=True)
     inputs["log_decay"][:, 3] = -torch.inf
-    o, state = kernels.delta_rule(**inputs)
+    o, state = DELTA_RULE(**inputs)
     expected = step_by_step(**inputs)
     torch.testing.assert_close((o.double(), state.double()), expected, rtol=0, atol=1e-5)
 
 
 def test_activations_keep_their_dtype_and_states_are_float32(stand_ins):
-    for op, has_beta in ((kernels.linear_attention, False), (kernels.delta_rule, True)):
+    for op, has_beta in ((LINEAR_ATTENTION, False), (DELTA_RULE, True)):
         inputs = make_inputs(5, 4, "scalar", has_beta=has_beta, dtype=BF16)
         inputs["state"] = inputs["state"].double()
         o, state = op(**inputs)
@@ -103,16 +108,16 @@ def test_activations_keep_their_dtype_and_states_are_float32(stand_ins):
 
 def test_the_selective_scan_says_to_mamba_ssm_what_it_means(stand_ins):
     inputs = make_scan_inputs(6)
-    actual, expected = kernels.selective_scan(**inputs), selective_reference(**inputs)
+    actual, expected = SELECTIVE_SCAN(**inputs), selective_reference(**inputs)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6, check_dtype=False)
     x = inputs.pop("x").requires_grad_()
-    _, state = kernels.selective_scan(x, **inputs)
+    _, state = SELECTIVE_SCAN(x, **inputs)
     with pytest.raises(RuntimeError, match=r"no gradient for its final state; take backend=torch"):
         state.sum().backward()
 
 
 def test_the_scan_of_mamba2_says_to_mamba_ssm_what_it_means(stand_ins):
-    assert_same(mamba2_reference, kernels.mamba2_scan, make_mamba2_inputs(9), 1e-5)
+    assert_same(mamba2_reference, MAMBA2_SCAN, make_mamba2_inputs(9), 1e-5)
 
 
 @pytest.mark.parametrize("has_state", [False, True])
@@ -131,7 +136,7 @@ def test_the_short_convolution_says_to_causal_conv1d_what_it_means(stand_ins, ha
         return short_conv(**x, activation="silu")
 
     def theirs(**x):
-        return kernels.short_conv(**x, activation="silu")
+        return SHORT_CONV(**x, activation="silu")
 
     assert_same(ours, theirs, inputs, 1e-6)
     # A slice of a projection has strides that the kernel refuses; clones, as above, do not.

@@ -15,9 +15,16 @@ from kernel_inputs import (
 )
 from kernel_stand_ins import selective_reference, step_by_step
 
-from hybrids.ops import kernels
-from hybrids.ops.backend import missing
+from hybrids.ops.kernels import find_kernel, machine
+from hybrids.ops.kernels.inputs import SHORT
 from hybrids.ops.short_conv import short_conv
+
+LINEAR_ATTENTION = find_kernel("linear_attention", "fla").call
+DELTA_RULE = find_kernel("delta_rule", "fla").call
+DPLR = find_kernel("dplr", "fla").call
+MAMBA2_SCAN = find_kernel("mamba2_scan", "mamba_ssm").call
+SELECTIVE_SCAN = find_kernel("selective_scan", "mamba_ssm").call
+SHORT_CONV = find_kernel("short_conv", "mamba_ssm").call
 
 LENGTHS = [1, 5, 63, 64, 65, 200]
 TOLERANCES = {torch.float32: 5e-3, BF16: 5e-2}
@@ -25,7 +32,7 @@ TOLERANCES = {torch.float32: 5e-3, BF16: 5e-2}
 
 
 def require(op, name):
-    found = missing(op, name)
+    found = machine.missing(find_kernel(op, name))
     if found:
         pytest.skip("; ".join(map(str, found)))
 
@@ -38,7 +45,7 @@ def require(op, name):
 def test_linear_attention_on_fla(length, width, d_value, gate, dtype):
     require("linear_attention", "fla")
     inputs = make_inputs(length, width, gate, has_beta=False, dtype=dtype, device="cuda", d_value=d_value)
-    assert_same(step_by_step, kernels.linear_attention, inputs, TOLERANCES[dtype])
+    assert_same(step_by_step, LINEAR_ATTENTION, inputs, TOLERANCES[dtype])
 
 
 @pytest.mark.gpu
@@ -48,12 +55,12 @@ def test_linear_attention_on_fla(length, width, d_value, gate, dtype):
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_delta_rule_on_fla(length, width, gate, dtype):
     require("delta_rule", "fla")
-    if gate == "none" and dtype == torch.float32 and length > kernels.SHORT:
+    if gate == "none" and dtype == torch.float32 and length > SHORT:
         pytest.skip("fla refuses float32 there")
     inputs = make_inputs(length, width, gate, has_beta=True, dtype=dtype, device="cuda")
-    assert_same(step_by_step, kernels.delta_rule, inputs, TOLERANCES[dtype])
+    assert_same(step_by_step, DELTA_RULE, inputs, TOLERANCES[dtype])
     with torch.no_grad():
-        o, state = kernels.delta_rule(**inputs)
+        o, state = DELTA_RULE(**inputs)
         expected, expected_state = step_by_step(**inputs)
     for actual, reference in ((o, expected), (state, expected_state)):
         atol = TOLERANCES[dtype] * reference.abs().max().item()
@@ -66,7 +73,7 @@ def test_the_delta_rule_on_fla(length, width, gate, dtype):
 def test_the_generalised_delta_rule_on_fla(length, width):
     require("dplr", "fla")
     inputs = make_dplr_inputs(length, width, dtype=BF16, device="cuda")
-    assert_same(dplr_step_by_step, lambda **x: kernels.dplr(**x, scale=1.0), inputs, TOLERANCES[BF16])
+    assert_same(dplr_step_by_step, lambda **x: DPLR(**x, scale=1.0), inputs, TOLERANCES[BF16])
 
 
 @pytest.mark.gpu
@@ -76,7 +83,7 @@ def test_the_generalised_delta_rule_on_fla(length, width):
 def test_the_scan_of_mamba2_on_mamba_ssm(length, d_state, d_value, dtype):
     require("mamba2_scan", "mamba_ssm")
     inputs = make_mamba2_inputs(length, d_state, d_value, dtype=dtype, device="cuda")
-    assert_same(mamba2_reference, kernels.mamba2_scan, inputs, TOLERANCES[dtype])
+    assert_same(mamba2_reference, MAMBA2_SCAN, inputs, TOLERANCES[dtype])
 
 
 @pytest.mark.gpu
@@ -90,9 +97,9 @@ def test_the_selective_scan_on_mamba_ssm(length, dtype):
         return lambda **x: scan(**x)[:1]
 
     tolerance = 1e-4 if dtype == torch.float32 else TOLERANCES[BF16]  # no tensor cores, so no TF32
-    assert_same(outputs_of(selective_reference), outputs_of(kernels.selective_scan), inputs, tolerance)
+    assert_same(outputs_of(selective_reference), outputs_of(SELECTIVE_SCAN), inputs, tolerance)
     with torch.no_grad():
-        state, expected = (scan(**inputs)[1].double() for scan in (kernels.selective_scan, selective_reference))
+        state, expected = (scan(**inputs)[1].double() for scan in (SELECTIVE_SCAN, selective_reference))
     torch.testing.assert_close(state, expected, rtol=0, atol=tolerance * expected.abs().max().item())
 
 
@@ -113,6 +120,6 @@ def test_the_short_convolution_on_causal_conv1d(length, size, has_state, dtype):
         return short_conv(**x, activation="silu")
 
     def theirs(**x):
-        return kernels.short_conv(**x, activation="silu")
+        return SHORT_CONV(**x, activation="silu")
 
     assert_same(ours, theirs, inputs, 1e-4 if dtype == torch.float32 else 2e-2)

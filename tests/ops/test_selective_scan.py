@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
 from hybrids.ops import selective_scan_cpu
-from hybrids.ops.backend import missing
+from hybrids.ops.kernels import Demand, machine, resolve
 from hybrids.ops.selective_scan import selective_scan, selective_scan_recurrent
 
 WIDTH, STATES = 5, 3
@@ -97,7 +97,7 @@ def test_small_steps_side_by_side_equal_one_after_the_other(monkeypatch) -> None
     inputs = make_inputs(67)
     assert inputs[-1].numel() * 8 < 2**14, "these states are small enough to be grouped"
     grouped = outputs_and_gradients(selective_scan, inputs, backend="torch", chunk_size=64)
-    monkeypatch.setattr("hybrids.ops.selective_scan.STEP_ELEMENTS", 1)
+    monkeypatch.setattr("hybrids.ops.selective_scan_chunks.STEP_ELEMENTS", 1)
     one_by_one = outputs_and_gradients(selective_scan, inputs, backend="torch", chunk_size=64)
     assert_all_close(grouped, one_by_one, rtol=1e-11, atol=1e-12)
 
@@ -215,7 +215,8 @@ def test_compiles_on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
     inputs = make_inputs(20, dtype=torch.float32)
     compiled = torch.compile(selective_scan, backend="aot_eager")
-    got, expected = outputs_and_gradients(compiled, inputs), outputs_and_gradients(selective_scan, inputs)
+    got = outputs_and_gradients(compiled, inputs, backend="cpp")
+    expected = outputs_and_gradients(selective_scan, inputs)
     assert_all_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -249,7 +250,9 @@ def test_shapes_that_do_not_belong_together_are_errors(
 
 def test_an_unknown_backend_and_chunk_size_are_errors() -> None:
     inputs = make_inputs(4)
-    with pytest.raises(ValueError, match=r"backend='cuda' is unknown; .*allowed: auto, torch, cpp, fla"):
+    with pytest.raises(
+        ValueError, match=r"backend=cuda: selective_scan has no such backend; .*allowed: mamba_ssm, cpp"
+    ):
         selective_scan(*inputs, backend="cuda")
     with pytest.raises(ValueError, match="chunk_size=0 must be at least 1"):
         selective_scan(*inputs, chunk_size=0)
@@ -261,15 +264,15 @@ def test_without_a_compiler_auto_takes_torch_and_says_so_and_cpp_is_an_error(tmp
     monkeypatch.setattr(selective_scan_cpu, "_library", selective_scan_cpu._library.__wrapped__)
     monkeypatch.setattr(selective_scan_cpu, "why_not", selective_scan_cpu.why_not.__wrapped__)
     monkeypatch.setattr(selective_scan_cpu.shutil, "which", lambda name: None)
-    inputs = make_inputs(4)
-    missing.cache_clear()
+    scan = Demand(op="selective_scan", d_state=STATES)
+    machine.missing.cache_clear()
     try:
-        torch.testing.assert_close(selective_scan(*inputs), selective_scan(*inputs, backend="torch"), rtol=0, atol=0)
+        assert resolve(scan, device="cpu").backend == "torch"
         assert "selective_scan runs on backend torch" in caplog.text and "no C++ compiler found" in caplog.text
         with pytest.raises(ValueError, match="backend=cpp cannot run selective_scan: the kernel cannot be built: no C"):
-            selective_scan(*inputs, backend="cpp")
+            resolve(scan, "cpp", device="cpu")
     finally:
-        missing.cache_clear()
+        machine.missing.cache_clear()
 
 
 def test_a_compiler_that_fails_is_a_reason_with_its_message(tmp_path, monkeypatch) -> None:
@@ -287,7 +290,7 @@ def test_the_kernel_is_neither_built_nor_loaded_before_it_is_used(tmp_path) -> N
     code = (
         "import torch; from hybrids.ops import selective_scan as s, selective_scan_cpu as c;"
         "x = torch.zeros(1, 1, 1); s.selective_scan(x, x, x[0], x, x);"
-        "y = torch.zeros(1, 2, 1); s.selective_scan(y, y, x[0], y, y, backend='torch');"
+        "y = torch.zeros(1, 2, 1); s.selective_scan(y, y, x[0], y, y);"
         "assert c._library.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})

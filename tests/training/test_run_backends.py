@@ -3,12 +3,13 @@
 import json
 import logging
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from hybrids.mixer import Mixer
-from hybrids.ops import backend
+from hybrids.ops.kernels import choose, kernel, kernels_of, machine, ops_with_kernels
 from hybrids.training import train as training
 from hybrids.training.evaluate import GridSettings, evaluate_grid
 from hybrids.training.train import build_model, measure_sizes, train
@@ -19,23 +20,27 @@ GPU = ("trainer=gpu", "trainer.precision=bf16-mixed", "model.d_model=64")
 
 @pytest.fixture(autouse=True)
 def forgotten():
-    backend._warned.clear()
-    backend.missing.cache_clear()
+    choose._warned.clear()
+    machine.missing.cache_clear()
     yield
-    backend.missing.cache_clear()
+    machine.missing.cache_clear()
 
 
 @pytest.fixture
 def whole_machine(monkeypatch):
     """A machine that lacks nothing."""
-    monkeypatch.setattr(backend, "missing", lambda op, name: ())
+    monkeypatch.setattr(machine, "missing", lambda kernel: ())
 
 
 @pytest.fixture
 def allowing(monkeypatch):
     """A machine whose kernels also take tensors on the CPU, of any width and dtype."""
-    monkeypatch.setattr(backend, "missing", lambda op, name: ())
-    monkeypatch.setattr(backend, "LIMITS", dict.fromkeys(backend.LIMITS, lambda demand, dtype: []))
+    monkeypatch.setattr(machine, "missing", lambda kernel: ())
+    records = {
+        op: [replace(record, device="cpu", limits=lambda demand, dtype: []) for record in kernels_of(op)]
+        for op in ops_with_kernels()
+    }
+    monkeypatch.setattr(kernel, "_kernels", records)
 
 
 def test_auto_takes_the_kernels_that_can_run_and_names_the_main_one_first(whole_machine, make_run):

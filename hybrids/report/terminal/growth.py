@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
-from hybrids.report.terminal.state import Part, measure_parts
+from hybrids.report.terminal.state import LayerPart, measure_parts
 from hybrids.triangle.coordinates import Coordinates, Measured, locate
 
 COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
@@ -48,7 +48,7 @@ def measure_growth(backbone: Backbone, contexts: Sequence[int]) -> list[Growth]:
     return [*layers, Growth("total", tuple(_sum(c, tables[c]) for c in contexts))]
 
 
-def _sum(context: int, parts: Sequence[Part]) -> Measured:
+def _sum(context: int, parts: Sequence[LayerPart]) -> Measured:
     return Measured(
         context=context,
         state_bits=sum(part.bits for part in parts),

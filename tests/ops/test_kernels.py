@@ -8,9 +8,24 @@ import warnings
 import pytest
 import torch
 
-from hybrids.ops import backend, kernels
-from hybrids.ops.backend import is_kernel, obstacles, resolve, resolve_all
-from hybrids.ops.demand import LIMITS, OPS, Demand, Obstacle
+from hybrids.ops import selective_scan_cpu
+from hybrids.ops.kernels import (
+    Demand,
+    Kernel,
+    Obstacle,
+    Package,
+    backends_of,
+    choose,
+    find_kernel,
+    kernel,
+    kernels_of,
+    machine,
+    obstacles,
+    ops_with_kernels,
+    register_kernel,
+    resolve,
+    resolve_all,
+)
 
 DELTA = Demand(op="delta_rule", d_key=64, d_value=64, gate="scalar")
 CONV = Demand(op="short_conv", d_conv=64, conv_size=4)
@@ -20,15 +35,15 @@ BF16 = torch.bfloat16
 @pytest.fixture
 def whole_machine(monkeypatch):
     """A machine that lacks nothing."""
-    monkeypatch.setattr(backend, "missing", lambda op, name: ())
+    monkeypatch.setattr(machine, "missing", lambda kernel: ())
 
 
 @pytest.fixture(autouse=True)
 def forgotten_warnings():
-    backend._warned.clear()
-    backend.missing.cache_clear()
+    choose._warned.clear()
+    machine.missing.cache_clear()
     yield
-    backend.missing.cache_clear()
+    machine.missing.cache_clear()
 
 
 def no_gpu(monkeypatch):
@@ -99,7 +114,7 @@ def test_kernels_without_tensor_cores_keep_float32(whole_machine):
 
 def test_an_explicit_backend_that_cannot_run_is_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "is_installed", lambda module: module == "triton")
+    monkeypatch.setattr(machine, "is_installed", lambda module: module == "triton")
     with pytest.raises(
         ValueError, match=r"fla cannot run delta_rule: fla is not installed \(pip install .flash-linear"
     ):
@@ -137,9 +152,9 @@ def test_a_mixer_gets_the_backend_where_its_ops_have_it(whole_machine):
 
 def test_a_package_is_not_imported_where_no_gpu_works(monkeypatch):
     no_gpu(monkeypatch)
-    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(machine, "is_installed", lambda module: True)
     monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"{name} was imported"))
-    found = backend.missing("delta_rule", "fla")
+    found = machine.missing(find_kernel("delta_rule", "fla"))
     assert [o.reason.partition(":")[0] for o in found] == ["no working GPU"]
 
 
@@ -151,10 +166,10 @@ def test_a_driver_that_does_not_work_is_reported_in_its_own_words(monkeypatch):
     driver = types.SimpleNamespace(active=Active())
     triton = types.SimpleNamespace(runtime=types.SimpleNamespace(driver=driver))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(machine, "is_installed", lambda module: True)
     monkeypatch.setitem(sys.modules, "triton", triton)
     monkeypatch.setitem(sys.modules, "fla", types.ModuleType("fla"))
-    (found,) = backend.missing("delta_rule", "fla")
+    (found,) = machine.missing(find_kernel("delta_rule", "fla"))
     assert "0 active drivers" in found.reason
 
 
@@ -163,37 +178,79 @@ def test_a_package_built_for_another_torch_is_to_be_built_again(monkeypatch):
         raise ImportError("undefined symbol: _ZN3c104cuda9SetDeviceEab")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "is_installed", lambda module: True)
+    monkeypatch.setattr(machine, "is_installed", lambda module: True)
     monkeypatch.setattr(importlib, "import_module", fail)
-    (found,) = backend.missing("short_conv", "mamba_ssm")
+    (found,) = machine.missing(find_kernel("short_conv", "mamba_ssm"))
     assert "undefined symbol" in found.reason
     assert found.command.startswith("pip uninstall -y causal-conv1d && CAUSAL_CONV1D_FORCE_BUILD=TRUE")
 
 
 def test_an_op_refuses_a_backend_that_it_does_not_have():
-    assert is_kernel("delta_rule", "fla")
-    assert not is_kernel("delta_rule", "torch")
+    assert find_kernel("delta_rule", "fla").op == "delta_rule"
+    assert find_kernel("delta_rule", "torch") is None
     with pytest.raises(ValueError, match=r"backend=mamba_ssm: delta_rule has no such backend; allowed: fla, torch"):
-        is_kernel("delta_rule", "mamba_ssm")
+        find_kernel("delta_rule", "mamba_ssm")
 
 
 def test_a_gpu_neither_builds_the_kernel_for_a_cpu_nor_mentions_it(monkeypatch):
-    monkeypatch.setattr(backend.selective_scan_cpu, "why_not", lambda: pytest.fail("it was built"))
+    monkeypatch.setattr(selective_scan_cpu, "why_not", lambda: pytest.fail("it was built"))
     with pytest.warns(UserWarning, match=r"mamba_ssm: no working GPU") as caught:
         resolve(Demand(op="selective_scan", d_state=16), device="cuda")
     assert "cpp" not in str(caught[0].message)
 
 
-def test_every_kernel_has_its_packages_its_limits_and_its_function():
-    pairs = {(op, name) for op, names in OPS.items() for name in names if name != "torch"}
-    assert pairs == set(backend.PACKAGES) == set(LIMITS)
-    assert all(callable(getattr(kernels, op)) for op in OPS)
-    assert all(names[-1] == "torch" for names in OPS.values())
+def test_a_gpu_kernel_has_packages_and_every_kernel_a_note():
+    records = [record for op in ops_with_kernels() for record in kernels_of(op)]
+    assert all(record.packages for record in records if record.device == "cuda")
+    assert all(record.note for record in records)
+
+
+@pytest.fixture
+def own_kernels(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(kernel, "_kernels", {op: kernels_of(op) for op in ops_with_kernels()})
+
+
+def test_a_further_kernel_takes_its_place_in_the_order(own_kernels, whole_machine):
+    def faster(): ...
+
+    def slower(): ...
+
+    register_kernel(Kernel(op="delta_rule", backend="slower", call=slower, note="a test"))
+    register_kernel(Kernel(op="delta_rule", backend="faster", call=faster, note="a test", faster_than="fla"))
+    assert backends_of("delta_rule") == ["faster", "fla", "slower", "torch"]
+    assert resolve(DELTA, device="cuda", dtype=torch.float64).backend == "faster"
+    with pytest.raises(ValueError, match=r"faster_than='flaa' is unknown; did you mean 'fla'\?"):
+        register_kernel(Kernel(op="delta_rule", backend="third", call=faster, note="", faster_than="flaa"))
+
+
+def test_two_kernels_for_one_place_are_an_error_naming_both(own_kernels):
+    def fla(): ...
+
+    both = r"two kernels of delta_rule are named 'fla': .*delta_rule_on_fla and .*<locals>.fla"
+    with pytest.raises(ValueError, match=both):
+        register_kernel(Kernel(op="delta_rule", backend="fla", call=fla, note="a test"))
+    assert find_kernel("delta_rule", "fla").call is not fla
+    with pytest.raises(ValueError, match="backend=torch is taken"):
+        register_kernel(Kernel(op="delta_rule", backend="torch", call=fla, note="a test"))
+
+
+def test_registering_a_kernel_again_is_no_duplicate(own_kernels):
+    before = backends_of("delta_rule")
+    register_kernel(find_kernel("delta_rule", "fla"))
+    assert backends_of("delta_rule") == before
+
+
+def test_a_kernel_for_a_cpu_may_need_a_package_and_no_gpu(monkeypatch):
+    no_gpu(monkeypatch)
+    package = Package("a_package_nobody_has", "pip install it")
+    record = Kernel(op="delta_rule", backend="numba", call=print, note="", device="cpu", packages=(package,))
+    assert machine.missing(record) == (Obstacle("a_package_nobody_has is not installed", "pip install it"),)
 
 
 def test_tensors_on_a_cpu_are_an_obstacle_also_beside_a_gpu(whole_machine, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found = obstacles(DELTA, "fla", torch.device("cpu"), BF16)
+    found = obstacles(DELTA, find_kernel("delta_rule", "fla"), torch.device("cpu"), BF16)
     assert found == [Obstacle("the tensors are on cpu, the kernel runs on cuda", "trainer=gpu")]
 
 
@@ -207,6 +264,6 @@ def test_the_kernel_for_a_cpu_is_taken_there_and_only_there(whole_machine, monke
 
 def test_without_a_compiler_the_kernel_for_a_cpu_says_so(monkeypatch):
     no_gpu(monkeypatch)
-    monkeypatch.setattr(backend.selective_scan_cpu, "why_not", lambda: "g++ was not found")
+    monkeypatch.setattr(selective_scan_cpu, "why_not", lambda: "g++ was not found")
     with pytest.raises(ValueError, match=r"cannot be built: g\+\+ was not found \(apt-get install g\+\+\)"):
         resolve(Demand(op="selective_scan", d_state=16), "cpp", device="cpu")

@@ -1,0 +1,67 @@
+"""The kernel of linear attention: fla's."""
+
+from importlib import import_module
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped
+from hybrids.ops.kernels.kernel import Kernel, register_kernel
+from hybrids.ops.kernels.limits import tile_limits
+from hybrids.ops.kernels.packages import FLA
+
+
+def linear_attention_on_fla(
+    q: Float[Tensor, "B T G K"],
+    k: Float[Tensor, "B T G K"],
+    v: Float[Tensor, "B T H V"],
+    state: Float[Tensor, "B H K V"] | None = None,
+    *,
+    log_decay: Float[Tensor, "B T H"] | Float[Tensor, "B T H K"] | None = None,
+    scale: float | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
+    """fla's simple_gla (no decay, or one for each head) and gla (one for each key dimension).
+
+    q, k and v are multiplied in `dtype` (default: the one of q); outputs have the dtype of `v`, the state is float32.
+    """
+    simple_gla, gla = import_module("fla.ops.simple_gla"), import_module("fla.ops.gla")
+    d_value, out_dtype = v.shape[-1], v.dtype
+    q, k = _ungrouped(q, v.shape[2]), _ungrouped(k, v.shape[2])
+    q, k, v = at_one_dtype(q, k, _evened(v), dtype=dtype)
+    state = None if state is None else _evened(state.float())
+    log_decay = None if log_decay is None else clamped(log_decay)
+    is_short = q.shape[1] <= SHORT
+    if log_decay is None or log_decay.dim() == 3:
+        kernel = simple_gla.fused_recurrent_simple_gla if is_short else simple_gla.chunk_simple_gla
+        o, new_state = kernel(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
+    elif is_short:
+        o, new_state = gla.fused_recurrent_gla(
+            q, k, v, gk=log_decay, scale=scale, initial_state=state, output_final_state=True
+        )
+    else:
+        o, new_state = gla.chunk_gla(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
+    return o[..., :d_value].to(out_dtype), new_state[..., :d_value]
+
+
+def _ungrouped(x: Float[Tensor, "B T G K"], num_heads: int) -> Float[Tensor, "B T H K"]:
+    return x if x.shape[2] == num_heads else x.repeat_interleave(num_heads // x.shape[2], dim=2)
+
+
+def _evened(x: Tensor) -> Tensor:
+    """An even last axis: with 16 bits, fla refuses an odd one in the backward pass."""
+    return F.pad(x, (0, 1)) if x.shape[-1] % 2 else x
+
+
+register_kernel(
+    Kernel(
+        op="linear_attention",
+        backend="fla",
+        packages=(FLA,),
+        call=linear_attention_on_fla,
+        limits=tile_limits,
+        note="widths 16 to 256; float32 only as TF32",
+    )
+)
