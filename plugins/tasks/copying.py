@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -84,7 +83,6 @@ class Copying(RecallTask):
 
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; the delay takes the rest."""
-        if context < 3:
-            raise UserError(f"context={context} must be at least 3: a symbol, [COPY], an answer")
+        check_number("context", context, 3, why="a symbol, [COPY], an answer")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, delay=context - 1 - 2 * num_tokens)

@@ -215,6 +215,4 @@ def _check_size(where: str, length: int, num_pairs: int, num_passes: int, vocab_
             f"{where}num_pairs={num_pairs} do not fit into length={length}: "
             f"at most {fits} do, or use length={shortest} or more (num_passes={num_passes})"
         )
-    if num_pairs > vocab_size // 2 - 1 or vocab_size > MAX_HIGH:
-        needed = f"{2 * num_pairs + 2} (num_pairs={num_pairs})"
-        raise UserError(f"{where}vocab_size={vocab_size} must be from {needed} to {MAX_HIGH}")
+    check_number(f"{where}vocab_size", vocab_size, 2 * num_pairs + 2, MAX_HIGH, f"{num_pairs=}")

@@ -119,8 +119,7 @@ class CompositionalAssociativeRecall(RecallTask):
             most = f"at most {length // 6} do, or use length={6 * n} or more"
             raise UserError(f"num_pairs={n} do not fit into length={length}: {most}")
         least = max(3 * (_grid_side(n) + 1), 3 * n - 2 if self.distinct_values else 0)
-        if not least <= self.vocab_size <= MAX_HIGH:
-            raise UserError(f"vocab_size={self.vocab_size} must be from {least} (num_pairs={n}) to {MAX_HIGH}")
+        check_number("vocab_size", self.vocab_size, least, MAX_HIGH, f"num_pairs={n}")
 
 
 def _grid_side(num_pairs: int) -> int:

@@ -126,9 +126,7 @@ class UpdatedAssociativeRecall(RecallTask):
                 f"at most {fits} do, or use length={4 * n + 2 * u} or more"
             )
         least = max(2 * n + 2, 2 * (n + u) - 1 if self.distinct_values else 0)
-        if not least <= self.vocab_size <= MAX_HIGH:
-            sizes = f"num_pairs={n}, num_updates={u}"
-            raise UserError(f"vocab_size={self.vocab_size} must be from {least} ({sizes}) to {MAX_HIGH}")
+        check_number("vocab_size", self.vocab_size, least, MAX_HIGH, f"num_pairs={n}, num_updates={u}")
 
 
 def _largest_that_fits(num_pairs: int, num_updates: int, length: int) -> str:

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
@@ -73,7 +72,6 @@ class SelectiveCopying(RecallTask):
 
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; noise takes the rest."""
-        if context < 2:
-            raise UserError(f"context={context} must be at least 2: a symbol and [COPY]")
+        check_number("context", context, 2, why="a symbol and [COPY]")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, num_noise=context - 2 * num_tokens)
