@@ -1,1 +1,1 @@
-"""What tasks share: single questions, in-context search, recalled bits, places of queries."""
+"""What tasks share: declared sizes and facts, single questions, in-context search, recalled bits, query places."""

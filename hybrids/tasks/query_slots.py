@@ -1,13 +1,14 @@
-"""What the tasks of associative recall share: where queries fall, what their values hold, which sizes to try."""
+"""What the tasks of associative recall share: where queries fall, what values hold, what stands between them."""
 
 import math
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hybrids.errors import UserError
+from hybrids.rng import Draws
 
 
 @lru_cache(maxsize=64)
@@ -29,6 +30,14 @@ def bits_of_values(num: int, num_symbols: int, *, distinct: bool) -> float:
     return math.fsum(math.log2(num_symbols - i) for i in range(num))
 
 
-def powers_of_two(low: int, high: int) -> tuple[int, ...]:
-    """Those from `low` to `high`, at most 2**24: the values of a grid of sizes."""
-    return tuple(2**k for k in range(25) if low <= 2**k <= high)
+def draw_values(draws: Draws, num: int, num_symbols: int, *, distinct: bool) -> Int[Tensor, "B num"]:
+    """Of [0, num_symbols): independent and uniform, or without replacement."""
+    draw = draws.distinct if distinct else draws.integers
+    return draw("values", num, num_symbols)
+
+
+def draw_fillers(draws: Draws, length: int, vocab_size: int, *, is_random: bool) -> Int[Tensor, "B T"]:
+    """Uniform over the vocabulary, or 0: what stands where nothing is written."""
+    if is_random:
+        return draws.integers("fillers", length, vocab_size)
+    return torch.zeros(len(draws.rows), length, dtype=torch.int64, device=draws.rows.device)

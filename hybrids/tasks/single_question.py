@@ -12,19 +12,19 @@ Source: arXiv:2402.18510, sections 4.2 and 5.1.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError, suggest
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_words
+from hybrids.tasks.sizes import multiples
 
-MODES = ("vanilla", "retrieval")
 SPECIALS = ("[EOS]", "[SS]", "[ES]", "[FAILED]")
 EOS, OPEN, CLOSE, FAILED = range(len(SPECIALS))
 """Tokens of every task of this kind, in both modes; its own come after."""
@@ -40,28 +40,29 @@ class Question(NamedTuple):
     answer: Int[Tensor, "B 1"]
 
 
-class QuestionTask(DecodedTask):
+class QuestionTask(RecallTask, DecodedTask):
     """A context of `num_tokens` tokens and a question of `num_query` tokens, as in the docstring of this module.
 
     A model may generate one token in `vanilla`, its answer; in `retrieval` twice as many as the reference, so that
     there is room for one more search, and the answer is the token before `[EOS]`, if the model has written it itself.
     """
 
+    choices: ClassVar = {"mode": ("vanilla", "retrieval")}
+    constant_slices = ("num_tokens",)
     special = SearchTokens(open=OPEN, close=CLOSE, failed=FAILED)
 
-    answers: range
-    """Tokens that can be an answer."""
-    max_num_tokens: int
-    """Longest context that the vocabulary allows."""
-    stored_bits: float | None
-    """Bits that an exact answerer without a tool has stored when the question comes; None with a reason."""
-    num_alternatives: int
-    """Answers that are possible once the question is known."""
+    def __init__(
+        self, mode: str, num_tokens: int, most: int, *, num_query: int, answers: range, stored: Stored
+    ) -> None:
+        """The vocabulary allows contexts of up to `most` tokens; `answers` are the tokens that can be an answer.
 
-    def __init__(self, *, mode: str, num_tokens: int, num_query: int, answers: range) -> None:
-        if mode not in MODES:
-            raise UserError(f"mode={mode!r} is unknown; {suggest(mode, MODES)}")
+        `stored` is what an exact answerer without a tool has stored; its `num_symbols` are the answers that are
+        possible once the question is known.
+        """
         self.mode, self.num_tokens, self.num_query, self.answers = mode, num_tokens, num_query, answers
+        check_words(self)
+        self.stored = stored if mode == "vanilla" else stored._replace(bits=None)  # the tool looks up what is not
+        self.grid = {"num_tokens": multiples(num_tokens, (1, 2, 4, 8), high=most)}
         self.facts_end, self.prompt_end = num_tokens, num_tokens + num_query
         if mode == "vanilla":
             self.length, self.num_targets, self.max_new_tokens = self.prompt_end + 1, 1, 1
@@ -89,9 +90,7 @@ class QuestionTask(DecodedTask):
         if self.mode == "retrieval":
             written = torch.cat([written[: self.num_query + 2], written[self.num_query + 3 :]])
         targets = rows.index_select(1, written)
-        slices = {"num_tokens": torch.full_like(index, self.num_tokens)}
-        positions = (written - 1).repeat(len(index), 1)
-        return Batch(rows, positions, targets, torch.ones_like(targets, dtype=torch.bool), slices)
+        return self.make_batch(rows, written - 1, targets)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
@@ -115,28 +114,6 @@ class QuestionTask(DecodedTask):
         right = episode.trace[0 if self.mode == "vanilla" else -2]
         given = self._given(written)
         return given == right if given in self.answers else None
-
-    @property
-    def bits(self) -> float | None:
-        """None in `retrieval`: the tool looks up what the model has not stored."""
-        return self.stored_bits if self.mode == "vanilla" else None
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        if self.bits is None or self.facts is None:
-            return None
-        return recalled_bits(errors, bits=self.bits, num_facts=self.facts, num_symbols=self.num_alternatives)
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_tokens": (self.num_tokens,)}
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Contexts of up to eight times this one, as far as the vocabulary goes."""
-        return {"num_tokens": tuple(n for k in range(4) if (n := 2**k * self.num_tokens) <= self.max_num_tokens)}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """As long a context as fits; the question and its answer keep their length."""
@@ -166,9 +143,3 @@ class QuestionTask(DecodedTask):
         before = written[: written.index(EOS)] if EOS in written else []
         is_of_the_tool = len(before) > 1 and before[-2] == CLOSE
         return None if not before or is_of_the_tool else before[-1]
-
-
-def check_setting(name: str, value: int, low: int, high: int, why: str = "") -> None:
-    """UserError unless low <= value <= high; `why` says what sets these limits."""
-    if not low <= value <= high:
-        raise UserError(f"{name}={value} must be from {low} to {high}{why and f' ({why})'}")

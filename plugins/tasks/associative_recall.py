@@ -7,7 +7,9 @@ from itertools import pairwise
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_after
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
+from hybrids.tasks.recall_task import Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
 
 FIRST = len(SPECIALS)
 """The first symbol."""
@@ -46,15 +48,16 @@ class AssociativeRecall(QuestionTask):
         distinct_symbols: bool = True,
         mode: str = "vanilla",
     ) -> None:
-        check_setting("num_symbols", num_symbols, 3, MAX_HIGH // 2)
+        check_number("num_symbols", num_symbols, 3, MAX_HIGH // 2)
         most = num_symbols if distinct_symbols else MAX_HIGH // 2
-        check_setting("num_tokens", num_tokens, 2, most, f"{distinct_symbols=}, {num_symbols=}")
+        check_number("num_tokens", num_tokens, 2, most, f"{distinct_symbols=}, {num_symbols=}")
         answers = range(FIRST, FIRST + num_symbols)
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1, answers=answers)
-        self.num_symbols, self.distinct_symbols, self.max_num_tokens = num_symbols, distinct_symbols, most
+        bits = math.fsum(math.log2(num_symbols - i) for i in range(1, num_tokens)) if distinct_symbols else None
+        # Facts are pairs of neighbours; a symbol cannot follow itself.
+        stored = Stored(num_tokens - 1, num_symbols - 1, bits, chance=1 / num_symbols)
+        super().__init__(mode, num_tokens, most, num_query=1, answers=answers, stored=stored)
+        self.num_symbols, self.distinct_symbols = num_symbols, distinct_symbols
         self.vocab_size = FIRST + num_symbols
-        entropy = math.fsum(math.log2(num_symbols - i) for i in range(1, num_tokens)) if distinct_symbols else None
-        self.stored_bits, self.num_alternatives = entropy, num_symbols - 1
 
     def ask(self, draws: Draws) -> Question:
         place = draws.integers("place", 1, self.num_tokens - 1)
@@ -80,12 +83,3 @@ class AssociativeRecall(QuestionTask):
     def spell(self, token: int) -> str:
         """`s3` for symbol 3."""
         return SPECIALS[token] if token < FIRST else f"s{token - FIRST}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def facts(self) -> int:
-        """Pairs of neighbours."""
-        return self.num_tokens - 1

@@ -9,7 +9,9 @@ from torch import Tensor
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_after
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
+from hybrids.tasks.recall_task import Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
 
 FIRST = len(SPECIALS)
 """The first symbol."""
@@ -43,14 +45,14 @@ class CGramRetrieval(QuestionTask):
     def __init__(
         self, *, num_tokens: int = 32, gram_length: int = 3, num_symbols: int = 16, mode: str = "vanilla"
     ) -> None:
-        check_setting("gram_length", gram_length, 2, MAX_HIGH // 4)
-        check_setting("num_symbols", num_symbols, max(3, gram_length), MAX_HIGH // 2, f"{gram_length=}")
-        check_setting("num_tokens", num_tokens, gram_length, MAX_HIGH // 2, f"{gram_length=}")
+        check_number("gram_length", gram_length, 2, MAX_HIGH // 4)
+        check_number("num_symbols", num_symbols, max(3, gram_length), MAX_HIGH // 2, f"{gram_length=}")
+        check_number("num_tokens", num_tokens, gram_length, MAX_HIGH // 2, f"{gram_length=}")
         answers = range(FIRST, FIRST + num_symbols)
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=gram_length - 1, answers=answers)
-        self.gram_length, self.num_symbols, self.max_num_tokens = gram_length, num_symbols, MAX_HIGH // 2
+        stored = Stored(num_tokens - gram_length + 1, num_symbols, None)  # facts are the places of a c-gram
+        super().__init__(mode, num_tokens, MAX_HIGH // 2, num_query=gram_length - 1, answers=answers, stored=stored)
+        self.gram_length, self.num_symbols = gram_length, num_symbols
         self.vocab_size = FIRST + num_symbols
-        self.stored_bits, self.num_alternatives = None, num_symbols
 
     def ask(self, draws: Draws) -> Question:
         context = draws.integers("symbols", self.num_tokens, self.num_symbols)
@@ -72,15 +74,6 @@ class CGramRetrieval(QuestionTask):
     def spell(self, token: int) -> str:
         """`s3` for symbol 3."""
         return SPECIALS[token] if token < FIRST else f"s{token - FIRST}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def facts(self) -> int:
-        """Places of a c-gram."""
-        return self.num_tokens - self.num_query
 
 
 def _repeats(context: Int[Tensor, "B N"], query: Int[Tensor, "B K"], place: Int[Tensor, "B 1"]) -> Bool[Tensor, "B N"]:

@@ -1,22 +1,21 @@
 """Copying: symbols, a delay, and then the same symbols again."""
 
-import math
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sizes import multiples
 
 BLANK, COPY, NUM_SPECIAL = 0, 1, 2
 
 
 @register("task", "copying", source="arXiv:1511.06464, section 5.1")
-class Copying(Task):
+class Copying(RecallTask):
     """Symbols, blanks, the request to copy, and as many blanks to answer at:
 
         s3 s0 s7 . . . . . [COPY] . . .
@@ -41,20 +40,21 @@ class Copying(Task):
     blanks. Shown answers are the form of arXiv:2402.01032 (Jelassi and others), which has no delay.
     """
 
+    constant_slices = ("num_tokens",)
+
     def __init__(
         self, *, num_tokens: int = 10, delay: int = 11, num_symbols: int = 8, shows_answers: bool = False
     ) -> None:
-        if num_tokens < 1:
-            raise UserError(f"num_tokens={num_tokens} must be at least 1")
-        if delay < 0:
-            raise UserError(f"delay={delay} must not be negative")
-        if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
-            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+        check_number("num_tokens", num_tokens, 1)
+        check_number("delay", delay, 0)
+        check_number("num_symbols", num_symbols, 2, MAX_HIGH - NUM_SPECIAL)
         self.num_tokens, self.delay, self.num_symbols = num_tokens, delay, num_symbols
         self.shows_answers = shows_answers
         self.vocab_size = num_symbols + NUM_SPECIAL
         self.length = 2 * num_tokens + delay + 1
         self.num_targets, self.facts_end = num_tokens, num_tokens + delay
+        self.stored = Stored.uniform(num_tokens, num_symbols)
+        self.grid = {"num_tokens": multiples(num_tokens, (1, 2, 4)), "delay": multiples(delay, (1, 2, 4))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
@@ -66,9 +66,8 @@ class Copying(Task):
         if self.shows_answers:
             tokens[:, asked:] = symbols
         first = asked - 1 if self.shows_answers else asked
-        positions = torch.arange(first, first + self.num_tokens, device=index.device).repeat(len(index), 1)
-        slices = {"num_tokens": torch.full_like(index, self.num_tokens)}
-        return Batch(tokens, positions, symbols, torch.ones_like(symbols, dtype=torch.bool), slices)
+        positions = torch.arange(first, first + self.num_tokens, device=index.device)
+        return self.make_batch(tokens, positions, symbols)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What stands as far from the start as the position from where the answers begin."""
@@ -82,36 +81,8 @@ class Copying(Task):
         """`.` for a blank, `[COPY]`, and `s3` for symbol 3."""
         return (".", "[COPY]")[token] if token < NUM_SPECIAL else f"s{token - NUM_SPECIAL}"
 
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_tokens": (self.num_tokens,)}
-
-    @property
-    def facts(self) -> int:
-        return self.num_tokens
-
-    @property
-    def bits(self) -> float:
-        return self.num_tokens * math.log2(self.num_symbols)
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return recalled_bits(errors, bits=self.bits, num_facts=self.num_tokens, num_symbols=self.num_symbols)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Up to four times of both."""
-        return {name: tuple(sorted({k * getattr(self, name) for k in (1, 2, 4)})) for name in ("num_tokens", "delay")}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
-
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; the delay takes the rest."""
-        if context < 3:
-            raise UserError(f"context={context} must be at least 3: a symbol, [COPY], an answer")
+        check_number("context", context, 3, why="a symbol, [COPY], an answer")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, delay=context - 1 - 2 * num_tokens)

@@ -8,7 +8,9 @@ import torch
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import count_exceeds
-from hybrids.tasks.single_question import FAILED, SPECIALS, Question, QuestionTask, check_setting
+from hybrids.tasks.recall_task import Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.single_question import FAILED, SPECIALS, Question, QuestionTask
 
 NO, YES = len(SPECIALS), len(SPECIALS) + 1
 SPELLED = (*SPECIALS, "[NO]", "[YES]")
@@ -44,15 +46,14 @@ class Counting(QuestionTask):
     def __init__(
         self, *, num_tokens: int = 32, num_symbols: int = 16, max_count: int = 16, mode: str = "vanilla"
     ) -> None:
-        check_setting("num_symbols", num_symbols, 2, MAX_HIGH // 4)
-        check_setting("num_tokens", num_tokens, 1, MAX_HIGH // 2)
-        check_setting("max_count", max_count, 1, num_tokens, f"{num_tokens=}")
-        answers = range(NO, YES + 1)
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=2, answers=answers)
-        self.num_symbols, self.max_count, self.max_num_tokens = num_symbols, max_count, MAX_HIGH // 2
+        check_number("num_symbols", num_symbols, 2, MAX_HIGH // 4)
+        check_number("num_tokens", num_tokens, 1, MAX_HIGH // 2)
+        check_number("max_count", max_count, 1, num_tokens, f"{num_tokens=}")
+        answers, stored = range(NO, YES + 1), Stored(facts=None, num_symbols=2, bits=None)
+        super().__init__(mode, num_tokens, MAX_HIGH // 2, num_query=2, answers=answers, stored=stored)
+        self.num_symbols, self.max_count = num_symbols, max_count
         self.first_number = FIRST + num_symbols
         self.vocab_size = self.first_number + max_count
-        self.stored_bits, self.num_alternatives = None, 2
 
     def ask(self, draws: Draws) -> Question:
         query = draws.integers("query", 1, self.num_symbols)
@@ -84,11 +85,3 @@ class Counting(QuestionTask):
         if token < FIRST:
             return SPELLED[token]
         return f"s{token - FIRST}" if token < self.first_number else f"#{token - self.first_number}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 0.5
-
-    @property
-    def facts(self) -> None:
-        return None

@@ -3,6 +3,7 @@
 import itertools
 import math
 import operator
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +15,13 @@ from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.occupancy import occupancy
 from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.setting_checks import check_number, check_words
+from hybrids.tasks.sized_task import SizedTask
+from hybrids.tasks.sizes import DOUBLING, multiples
 
 
 @register("task", "function_composition", source="arXiv:2602.01763, definition 2.5 (L-FuncComp)")
-class FunctionComposition(Task):
+class FunctionComposition(SizedTask):
     """L-FuncComp, in the paper's order: the outermost table first, the start value z_0 and the tuple w last.
 
         z_L ... z_2 z_1 z_0 w            i_1 = z_1(z_0), i_{l+1} = z_{l+1}(w_l, i_l); the answer is i_L
@@ -48,6 +52,8 @@ class FunctionComposition(Task):
     machine can run; tokens of w differ from those of values; all count from 0.
     """
 
+    choices: ClassVar = {"order": ("paper", "reversed"), "query": ("one_token", "spelled")}
+
     def __init__(
         self,
         *,
@@ -60,9 +66,7 @@ class FunctionComposition(Task):
     ) -> None:
         self.start_size, self.fan_outs, self.order, self.query = start_size, list(fan_outs), order, query
         self.max_start_size, self.max_length = max_start_size, max_length
-        for name, allowed in {"order": ("paper", "reversed"), "query": ("one_token", "spelled")}.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name}={getattr(self, name)} must be {' or '.join(allowed)}")
+        check_words(self)
         if not fan_outs or min(fan_outs) < 1:
             raise UserError(f"fan_outs={self.fan_outs} must be one number or more, all at least 1")
         growth = list(itertools.accumulate(fan_outs, operator.mul, initial=1))
@@ -73,11 +77,13 @@ class FunctionComposition(Task):
         self.table_sizes = [start_size * factor for factor in growth]
         self.facts_end = sum(self.table_sizes) if order == "paper" else None
         self._check_sizes(growth)
+        size = self.table_sizes[-1]
+        self.varying_slices = {"quarter": tuple(sorted({4 * entry // size + 1 for entry in range(size)}))}
+        self.grid = {"start_size": multiples(start_size, DOUBLING, low=2, high=max_start_size)}
 
     def _check_sizes(self, growth: list[int]) -> None:
         given, largest, num_query = self.start_size, self.max_start_size, 1 + self._num_choices
-        if not 2 <= given <= largest:
-            raise UserError(f"start_size={given} must be from 2 to {largest} (max_start_size={largest})")
+        check_number("start_size", given, 2, largest, f"max_start_size={largest}")
         if self.length > self.max_length:
             fits, shortest = (self.max_length - num_query) // sum(growth), num_query + 2 * sum(growth)
             hint = f"start_size={fits} is the largest that fits" if fits >= 2 else f"start_size=2 makes {shortest}"
@@ -101,8 +107,7 @@ class FunctionComposition(Task):
         query = [start, *self._write_choices(choices)]
         parts = [*query, *tables] if self.order == "reversed" else [*tables[::-1], *query]
         positions = torch.full_like(start, self.length - 1)
-        slices = {"quarter": 4 * asked[:, 0] // sizes[-1] + 1}
-        return Batch(torch.cat(parts, dim=1), positions, reached, torch.ones_like(start, dtype=torch.bool), slices)
+        return self.make_batch(torch.cat(parts, dim=1), positions, reached, quarter=4 * asked[:, 0] // sizes[-1] + 1)
 
     def _write_choices(self, choices: list[Int[Tensor, "B 1"]]) -> list[Int[Tensor, "B 1"]]:
         """Tokens of w: one for each number, or one for all, numbered in the order of the tuples."""
@@ -150,11 +155,6 @@ class FunctionComposition(Task):
         return 1 / self.table_sizes[-1]
 
     @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        size = self.table_sizes[-1]
-        return {"quarter": tuple(sorted({4 * entry // size + 1 for entry in range(size)}))}
-
-    @property
     def facts(self) -> int:
         """Entries of all tables."""
         return sum(self.table_sizes)
@@ -191,15 +191,6 @@ class FunctionComposition(Task):
         size, reached = self.table_sizes[-1], self.mean_entries_reached
         scaled = (errors * (size / reached)).clamp(max=1)
         return reached * recalled_bits(scaled, bits=math.log2(size), num_facts=1, num_symbols=size)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """From half to eight times the start values, by doubling, as far as the vocabulary goes."""
-        sizes = (self.start_size * 2**k // 2 for k in range(5))
-        return {"start_size": tuple(m for m in sizes if 2 <= m <= self.max_start_size)}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """The largest `start_size` that fits, with the same fan-outs."""

@@ -1,20 +1,22 @@
 """Function evaluation: the values of a function in order, then an argument."""
 
 import math
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number, check_words
+from hybrids.tasks.sizes import DOUBLING, multiples
 
 
 @register("task", "function_evaluation", source="arXiv:2602.01763, definition A.1 (Eva)")
-class FunctionEvaluation(Task):
+class FunctionEvaluation(RecallTask):
     """Eva: the table of a function f on n = num_entries points, one token per entry, then a point x; answer f(x).
 
         f(0) f(1) ... f(n-1) x          for example, n = 4:    2 0 0 3 x3, answer 3
@@ -33,16 +35,19 @@ class FunctionEvaluation(Task):
     Differs: points have tokens of their own, so that the query is recognised at any size; they count from 0.
     """
 
+    choices: ClassVar = {"query_order": ("suffix", "prefix")}
+
     def __init__(self, *, num_entries: int = 32, max_entries: int = 256, query_order: str = "suffix") -> None:
-        if not 2 <= max_entries <= MAX_HIGH:
-            raise UserError(f"max_entries={max_entries} must be from 2 to {MAX_HIGH}")
-        if not 2 <= num_entries <= max_entries:
-            raise UserError(f"num_entries={num_entries} must be from 2 to {max_entries} (max_entries={max_entries})")
-        if query_order not in ("suffix", "prefix"):
-            raise UserError(f"query_order={query_order} must be suffix or prefix")
+        check_number("max_entries", max_entries, 2, MAX_HIGH)
+        check_number("num_entries", num_entries, 2, max_entries, f"{max_entries=}")
         self.num_entries, self.max_entries, self.query_order = num_entries, max_entries, query_order
+        check_words(self)
         self.vocab_size, self.length, self.num_targets = 2 * max_entries, num_entries + 1, 1
         self.facts_end = num_entries if query_order == "suffix" else None
+        bits = num_entries * math.log2(num_entries) if query_order == "suffix" else None
+        self.stored = Stored(num_entries, num_entries, bits)
+        self.varying_slices = {"quarter": tuple(sorted({4 * x // num_entries + 1 for x in range(num_entries)}))}
+        self.grid = {"num_entries": multiples(num_entries, DOUBLING, low=2, high=max_entries)}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         n, draws = self.num_entries, Draws.of(index, seed=seed, stream=split)
@@ -50,8 +55,7 @@ class FunctionEvaluation(Task):
         parts = [table, point + self.max_entries]
         tokens = torch.cat(parts if self.query_order == "suffix" else parts[::-1], dim=1)
         positions = torch.full_like(point, self.length - 1)
-        slices = {"quarter": 4 * point[:, 0] // n + 1}
-        return Batch(tokens, positions, table.gather(1, point), torch.ones_like(point, dtype=torch.bool), slices)
+        return self.make_batch(tokens, positions, table.gather(1, point), quarter=4 * point[:, 0] // n + 1)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """Look the one token that is a point up among all others."""
@@ -64,38 +68,6 @@ class FunctionEvaluation(Task):
 
     def spell(self, token: int) -> str:
         return str(token) if token < self.max_entries else f"x{token - self.max_entries}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_entries
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"quarter": tuple(sorted({4 * point // self.num_entries + 1 for point in range(self.num_entries)}))}
-
-    @property
-    def facts(self) -> int:
-        """Entries of the table."""
-        return self.num_entries
-
-    @property
-    def bits(self) -> float | None:
-        return self.num_entries * math.log2(self.num_entries) if self.query_order == "suffix" else None
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        """n (log2 n - h(e) - e log2(n - 1)), Fano's inequality over the entries; 0 from e = 1 - 1/n on."""
-        if self.bits is None:
-            return None
-        return recalled_bits(errors, bits=self.bits, num_facts=self.num_entries, num_symbols=self.num_entries)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """From half to eight times the entries, by doubling, as far as the vocabulary goes."""
-        sizes = (self.num_entries * 2**k // 2 for k in range(5))
-        return {"num_entries": tuple(n for n in sizes if 2 <= n <= self.max_entries)}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """As many entries as fit with the query."""

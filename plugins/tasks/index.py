@@ -1,12 +1,13 @@
 """Index: which token stands at a place."""
 
-import math
 from collections.abc import Sequence
 
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_at
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask, check_setting
+from hybrids.tasks.recall_task import Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
 
 FIRST = len(SPECIALS)
 """The first symbol; the places come after the symbols."""
@@ -34,13 +35,12 @@ class Index(QuestionTask):
     def __init__(
         self, *, num_tokens: int = 32, num_symbols: int = 64, max_tokens: int = 512, mode: str = "vanilla"
     ) -> None:
-        check_setting("num_symbols", num_symbols, 2, MAX_HIGH // 2)
-        check_setting("max_tokens", max_tokens, 1, MAX_HIGH // 2)
-        check_setting("num_tokens", num_tokens, 1, max_tokens, f"{max_tokens=} fixes the vocabulary")
-        answers = range(FIRST, FIRST + num_symbols)
-        super().__init__(mode=mode, num_tokens=num_tokens, num_query=1, answers=answers)
-        self.num_symbols, self.max_tokens, self.max_num_tokens = num_symbols, max_tokens, max_tokens
-        self.stored_bits, self.num_alternatives = num_tokens * math.log2(num_symbols), num_symbols
+        check_number("num_symbols", num_symbols, 2, MAX_HIGH // 2)
+        check_number("max_tokens", max_tokens, 1, MAX_HIGH // 2)
+        check_number("num_tokens", num_tokens, 1, max_tokens, f"{max_tokens=} fixes the vocabulary")
+        answers, stored = range(FIRST, FIRST + num_symbols), Stored.uniform(num_tokens, num_symbols)
+        super().__init__(mode, num_tokens, max_tokens, num_query=1, answers=answers, stored=stored)
+        self.num_symbols, self.max_tokens = num_symbols, max_tokens
         self.first_place = FIRST + num_symbols
         self.vocab_size = self.first_place + max_tokens
 
@@ -61,11 +61,3 @@ class Index(QuestionTask):
         if token < FIRST:
             return SPECIALS[token]
         return f"s{token - FIRST}" if token < self.first_place else f"@{token - self.first_place}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def facts(self) -> int:
-        return self.num_tokens

@@ -1,22 +1,21 @@
 """Induction heads: a special token, again at the end, asks for what stood after it the first time."""
 
-import math
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sizes import multiples
 
 SPECIAL = 0
 
 
 @register("task", "induction", source="arXiv:2312.00752, section 4.1.2 and appendix E.1")
-class Induction(Task):
+class Induction(RecallTask):
     """Random symbols, among them once the special token, which comes again at the end:
 
         s4 s1 [KEY] s9 s9 s0 s4 [KEY]
@@ -36,13 +35,15 @@ class Induction(Task):
     that the vocabulary of 16 includes `[KEY]` is our reading.
     """
 
+    constant_slices = ("length",)
+
     def __init__(self, *, length: int = 64, num_symbols: int = 15) -> None:
-        if not 3 <= length <= MAX_HIGH:
-            raise UserError(f"length={length} must be from 3 to {MAX_HIGH}")
-        if not 2 <= num_symbols <= MAX_HIGH - 1:
-            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - 1}")
+        check_number("length", length, 3, MAX_HIGH)
+        check_number("num_symbols", num_symbols, 2, MAX_HIGH - 1)
         self.length, self.num_symbols = length, num_symbols
         self.vocab_size, self.num_targets, self.facts_end = num_symbols + 1, 1, length - 1
+        self.stored = Stored.uniform(facts=1, num_symbols=num_symbols)
+        self.grid = {"length": multiples(length, (1, 2, 4, 8, 16))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
@@ -51,8 +52,7 @@ class Induction(Task):
         tokens.scatter_(1, place, SPECIAL)
         tokens[:, -1] = SPECIAL
         positions = torch.full_like(place, self.length - 1)
-        slices = {"length": torch.full_like(index, self.length)}
-        return Batch(tokens, positions, tokens.gather(1, place + 1), torch.ones_like(place, dtype=torch.bool), slices)
+        return self.make_batch(tokens, positions, tokens.gather(1, place + 1))
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What follows the first occurrence of the token at the position."""
@@ -63,34 +63,6 @@ class Induction(Task):
     def spell(self, token: int) -> str:
         """`[KEY]`, and `s3` for symbol 3."""
         return "[KEY]" if token == SPECIAL else f"s{token - 1}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"length": (self.length,)}
-
-    @property
-    def facts(self) -> int:
-        """The symbol after `[KEY]`."""
-        return 1
-
-    @property
-    def bits(self) -> float:
-        return math.log2(self.num_symbols)
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return recalled_bits(errors, bits=self.bits, num_facts=1, num_symbols=self.num_symbols)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Up to 16 times the length."""
-        return {"length": tuple(2**k * self.length for k in range(5))}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         return self.replace(length=context)

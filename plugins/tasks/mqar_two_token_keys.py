@@ -10,12 +10,14 @@ from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.query_slots import bits_of_values, powers_of_two, slot_weights
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sizes import powers_of_two
 
 
 @register("task", "mqar_two_token_keys", source="HazyResearch/zoology, compositional MQAR; arXiv:2312.04927")
-class CompositionalAssociativeRecall(Task):
+class CompositionalAssociativeRecall(RecallTask):
     """Associative recall with keys of two tokens; the answer is read at the second token of a query.
 
         a1 b2 v7 a3 b2 v1 a1 b5 v4   . . . a1 b5 . . . . a1 b2 . a3 b2 .       a1 b5 is asked: v4
@@ -40,6 +42,9 @@ class CompositionalAssociativeRecall(Task):
     Source: zoology's compositional MQAR. Differs: there n is a square and `length` even.
     """
 
+    facts_slice = "num_pairs"
+    constant_slices = ("num_pairs", "length")
+
     def __init__(
         self,
         *,
@@ -56,19 +61,24 @@ class CompositionalAssociativeRecall(Task):
         self.num_targets = num_pairs
         self.num_values = vocab_size - 2 * (vocab_size // 3)
         self._num_halves = _grid_side(num_pairs)
+        bits = bits_of_values(num_pairs, self.num_values, distinct=distinct_values)
+        self.stored = Stored(num_pairs, self.num_values, bits)
+        sides = range(_grid_side((num_pairs + 1) // 2), math.isqrt(8 * num_pairs) + 1)
+        self.grid = {
+            "length": powers_of_two(length // 2, 8 * length),
+            "num_pairs": tuple(side**2 for side in sides),
+        }
         self._slot_weights(torch.device("cpu"))  # refuses a power
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws, n, third = Draws.of(index, seed=seed, stream=split), self.num_pairs, self.vocab_size // 3
         first, second = self._draw_keys(draws)
-        draw_values = draws.distinct if self.distinct_values else draws.integers
-        values = draw_values("values", n, self.num_values) + 2 * third
+        values = draw_values(draws, n, self.num_values, distinct=self.distinct_values) + 2 * third
         queries = 3 * draws.weighted_distinct("slots", n, self._slot_weights(index.device)) + 3 * n
-        tokens = self._draw_fillers(draws)
+        tokens = draw_fillers(draws, self.length, self.vocab_size, is_random=self.random_fillers)
         tokens[:, : 3 * n] = torch.stack([first, second, values], dim=2).flatten(1)
         tokens.scatter_(1, queries, first).scatter_(1, queries + 1, second)
-        slices = {key: torch.full_like(index, value) for key, (value,) in self.slice_values.items()}
-        return Batch(tokens, queries + 1, values, torch.ones_like(queries, dtype=torch.bool), slices)
+        return self.make_batch(tokens, queries + 1, values)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """A dictionary of the context, asked for the two tokens that end at each position."""
@@ -80,37 +90,6 @@ class CompositionalAssociativeRecall(Task):
         third = self.vocab_size // 3
         part, number = (2, token - 2 * third) if token >= 2 * third else divmod(token, third)
         return "." if token == 0 else f"{'abv'[part]}{number}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_values
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_pairs": (self.num_pairs,), "length": (self.length,)}
-
-    @property
-    def facts(self) -> int:
-        return self.num_pairs
-
-    @property
-    def bits(self) -> float:
-        return bits_of_values(self.num_pairs, self.num_values, distinct=self.distinct_values)
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return recalled_bits(errors, bits=self.bits, num_facts=self.num_pairs, num_symbols=self.num_values)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Lengths from half to eight times in powers of two; squares of pairs up to eight times."""
-        sides = range(_grid_side((self.num_pairs + 1) // 2), math.isqrt(8 * self.num_pairs) + 1)
-        return {
-            "length": powers_of_two(self.length // 2, 8 * self.length),
-            "num_pairs": tuple(side**2 for side in sides),
-        }
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """Pairs in proportion (rounded down, at least 1)."""
@@ -126,11 +105,6 @@ class CompositionalAssociativeRecall(Task):
     def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
         return slot_weights(self.length // 3 - self.num_pairs, self.power, device)
 
-    def _draw_fillers(self, draws: Draws) -> Int[Tensor, "B T"]:
-        if self.random_fillers:
-            return draws.integers("fillers", self.length, self.vocab_size)
-        return torch.zeros(len(draws.rows), self.length, dtype=torch.int64, device=draws.rows.device)
-
     def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
         n = self.num_pairs
         bound = {(tokens[3 * i], tokens[3 * i + 1]): tokens[3 * i + 2] for i in range(n)}
@@ -139,16 +113,13 @@ class CompositionalAssociativeRecall(Task):
     def _check_sizes(self) -> None:
         """UserError unless the pairs and queries fit into `length`, and keys and values into the vocabulary."""
         n, length = self.num_pairs, self.length
-        if n < 1:
-            raise UserError(f"num_pairs={n} must be at least 1")
-        if length < 6:
-            raise UserError(f"length={length} must be at least 6")
+        check_number("num_pairs", n, 1)
+        check_number("length", length, 6)
         if 6 * n > length:
             most = f"at most {length // 6} do, or use length={6 * n} or more"
             raise UserError(f"num_pairs={n} do not fit into length={length}: {most}")
         least = max(3 * (_grid_side(n) + 1), 3 * n - 2 if self.distinct_values else 0)
-        if not least <= self.vocab_size <= MAX_HIGH:
-            raise UserError(f"vocab_size={self.vocab_size} must be from {least} (num_pairs={n}) to {MAX_HIGH}")
+        check_number("vocab_size", self.vocab_size, least, MAX_HIGH, f"num_pairs={n}")
 
 
 def _grid_side(num_pairs: int) -> int:

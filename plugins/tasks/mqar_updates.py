@@ -8,12 +8,14 @@ from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.query_slots import bits_of_values, powers_of_two, slot_weights
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sizes import powers_of_two
 
 
 @register("task", "mqar_updates", source="HazyResearch/zoology, forgetting MQAR; arXiv:2312.04927")
-class UpdatedAssociativeRecall(Task):
+class UpdatedAssociativeRecall(RecallTask):
     """Associative recall of what was bound last: `num_updates` of the `num_pairs` keys are bound a second time.
 
         k3 v1 k7 v5 k3 v9 k2 v4   . . k7 . . k3 . . k2 .        k3 is asked: v9
@@ -39,6 +41,9 @@ class UpdatedAssociativeRecall(Task):
     and updates only from what they replace.
     """
 
+    facts_slice = "num_pairs"
+    constant_slices = ("num_pairs", "num_updates", "length")
+
     def __init__(
         self,
         *,
@@ -57,14 +62,20 @@ class UpdatedAssociativeRecall(Task):
         self.num_targets = num_pairs
         self.num_keys, self.num_values = vocab_size // 2 - 1, vocab_size - vocab_size // 2
         self._context = 2 * (num_pairs + num_updates)
+        bits = bits_of_values(num_pairs, self.num_values, distinct=distinct_values)
+        self.stored = Stored(num_pairs, self.num_values, bits)  # an update replaces a fact
+        most = min(8 * num_pairs, self.num_keys)
+        self.grid = {
+            "length": powers_of_two(length // 2, 8 * length),
+            "num_pairs": powers_of_two((num_pairs + 1) // 2, most),
+        }
         self._slot_weights(torch.device("cpu"))  # refuses a power
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
         n, u = self.num_pairs, self.num_updates
         keys = draws.distinct("keys", n, self.num_keys) + 1
-        draw_values = draws.distinct if self.distinct_values else draws.integers
-        values = draw_values("values", n + u, self.num_values) + self.vocab_size // 2
+        values = draw_values(draws, n + u, self.num_values, distinct=self.distinct_values) + self.vocab_size // 2
         places = draws.distinct("places", n + u, n + u)  # of binding j, which binds key j, or j - n for an update
         lower, upper = places[:, :u].minimum(places[:, n:]), places[:, :u].maximum(places[:, n:])
         first = torch.cat([lower, places[:, u:n]], dim=1)
@@ -72,10 +83,11 @@ class UpdatedAssociativeRecall(Task):
         order = first.argsort(dim=1)
         queries, targets = keys.gather(1, order), last_values.gather(1, order)
         positions = 2 * draws.weighted_distinct("slots", n, self._slot_weights(index.device)) + self._context
-        tokens, bound_at = self._draw_fillers(draws), 2 * torch.cat([first, upper], dim=1)
+        tokens = draw_fillers(draws, self.length, self.vocab_size, is_random=self.random_fillers)
+        bound_at = 2 * torch.cat([first, upper], dim=1)
         columns = torch.cat([bound_at, bound_at + 1, positions], dim=1)
         tokens.scatter_(1, columns, torch.cat([keys, keys[:, :u], values, queries], dim=1))
-        return Batch(tokens, positions, targets, torch.ones_like(positions, dtype=torch.bool), self._slices(index))
+        return self.make_batch(tokens, positions, targets)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """A dictionary of the context, in which a later binding overwrites an earlier one."""
@@ -87,35 +99,6 @@ class UpdatedAssociativeRecall(Task):
         if token == 0:
             return "."
         return f"k{token}" if token < self.vocab_size // 2 else f"v{token - self.vocab_size // 2}"
-
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_values
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_pairs": (self.num_pairs,), "num_updates": (self.num_updates,), "length": (self.length,)}
-
-    @property
-    def facts(self) -> int:
-        """Keys: an update replaces a fact."""
-        return self.num_pairs
-
-    @property
-    def bits(self) -> float:
-        return bits_of_values(self.num_pairs, self.num_values, distinct=self.distinct_values)
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return recalled_bits(errors, bits=self.bits, num_facts=self.num_pairs, num_symbols=self.num_values)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Powers of two from half to eight times of both."""
-        pairs = powers_of_two((self.num_pairs + 1) // 2, min(8 * self.num_pairs, self.num_keys))
-        return {"length": powers_of_two(self.length // 2, 8 * self.length), "num_pairs": pairs}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """Pairs and updates in proportion (rounded down, at least 1 pair)."""
@@ -129,21 +112,11 @@ class UpdatedAssociativeRecall(Task):
     def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
         return slot_weights((self.length - self._context) // 2, self.power, device)
 
-    def _draw_fillers(self, draws: Draws) -> Int[Tensor, "B T"]:
-        if self.random_fillers:
-            return draws.integers("fillers", self.length, self.vocab_size)
-        return torch.zeros(len(draws.rows), self.length, dtype=torch.int64, device=draws.rows.device)
-
-    def _slices(self, index: Int[Tensor, " B"]) -> dict[str, Int[Tensor, " B"]]:
-        return {key: torch.full_like(index, value) for key, (value,) in self.slice_values.items()}
-
     def _check_sizes(self) -> None:
         """UserError unless the bindings and queries fit into `length`, and keys and values into the vocabulary."""
         n, u, length = self.num_pairs, self.num_updates, self.length
-        if n < 1:
-            raise UserError(f"num_pairs={n} must be at least 1")
-        if not 0 <= u <= n:
-            raise UserError(f"num_updates={u} must be from 0 to {n} (num_pairs={n}: a key is bound again once)")
+        check_number("num_pairs", n, 1)
+        check_number("num_updates", u, 0, n, f"num_pairs={n}: a key is bound again once")
         if length < 4 or length % 2:
             raise UserError(f"length={length} must be even and at least 4")
         if 4 * n + 2 * u > length:
@@ -153,9 +126,7 @@ class UpdatedAssociativeRecall(Task):
                 f"at most {fits} do, or use length={4 * n + 2 * u} or more"
             )
         least = max(2 * n + 2, 2 * (n + u) - 1 if self.distinct_values else 0)
-        if not least <= self.vocab_size <= MAX_HIGH:
-            sizes = f"num_pairs={n}, num_updates={u}"
-            raise UserError(f"vocab_size={self.vocab_size} must be from {least} ({sizes}) to {MAX_HIGH}")
+        check_number("vocab_size", self.vocab_size, least, MAX_HIGH, f"num_pairs={n}, num_updates={u}")
 
 
 def _largest_that_fits(num_pairs: int, num_updates: int, length: int) -> str:

@@ -1,22 +1,21 @@
 """Selective copying: symbols scattered among noise, to be given back in order."""
 
-import math
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sizes import multiples
 
 NOISE, COPY, NUM_SPECIAL = 0, 1, 2
 
 
 @register("task", "selective_copying", source="arXiv:2312.00752, section 4.1.1 and appendix E.1")
-class SelectiveCopying(Task):
+class SelectiveCopying(RecallTask):
     """Symbols at random places among noise, then one request for each:
 
         . s3 . . s0 . . . s7 . [COPY] [COPY] [COPY]
@@ -36,18 +35,18 @@ class SelectiveCopying(Task):
     is shorter, and `[COPY]` is token 1 instead of the last one.
     """
 
+    constant_slices = ("num_noise",)
+
     def __init__(self, *, num_tokens: int = 16, num_noise: int = 48, num_symbols: int = 14) -> None:
-        if num_noise < 0:
-            raise UserError(f"num_noise={num_noise} must not be negative")
-        if not 1 <= num_tokens <= MAX_HIGH - num_noise:
-            most = MAX_HIGH - num_noise
-            raise UserError(f"num_tokens={num_tokens} must be from 1 to {most} (num_noise={num_noise})")
-        if not 2 <= num_symbols <= MAX_HIGH - NUM_SPECIAL:
-            raise UserError(f"num_symbols={num_symbols} must be from 2 to {MAX_HIGH - NUM_SPECIAL}")
+        check_number("num_noise", num_noise, 0)
+        check_number("num_tokens", num_tokens, 1, MAX_HIGH - num_noise, f"{num_noise=}")
+        check_number("num_symbols", num_symbols, 2, MAX_HIGH - NUM_SPECIAL)
         self.num_tokens, self.num_noise, self.num_symbols = num_tokens, num_noise, num_symbols
         self.vocab_size = num_symbols + NUM_SPECIAL
         self.length = num_noise + 2 * num_tokens
         self.num_targets, self.facts_end = num_tokens, num_noise + num_tokens
+        self.stored = Stored.uniform(num_tokens, num_symbols)
+        self.grid = {"num_tokens": multiples(num_tokens, (1, 2, 4)), "num_noise": multiples(num_noise, (1, 2, 4))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
@@ -56,9 +55,7 @@ class SelectiveCopying(Task):
         places = draws.distinct("places", self.num_tokens, end).sort(dim=1).values
         tokens = symbols.new_full((len(index), self.length), NOISE).scatter_(1, places, symbols)
         tokens[:, end:] = COPY
-        positions = torch.arange(end, self.length, device=index.device).repeat(len(index), 1)
-        slices = {"num_noise": torch.full_like(index, self.num_noise)}
-        return Batch(tokens, positions, symbols, torch.ones_like(symbols, dtype=torch.bool), slices)
+        return self.make_batch(tokens, torch.arange(end, self.length, device=index.device), symbols)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """The k-th symbol at the k-th `[COPY]`."""
@@ -73,37 +70,8 @@ class SelectiveCopying(Task):
         """`.` for noise, `[COPY]`, and `s3` for symbol 3."""
         return (".", "[COPY]")[token] if token < NUM_SPECIAL else f"s{token - NUM_SPECIAL}"
 
-    @property
-    def chance_accuracy(self) -> float:
-        return 1 / self.num_symbols
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_noise": (self.num_noise,)}
-
-    @property
-    def facts(self) -> int:
-        return self.num_tokens
-
-    @property
-    def bits(self) -> float:
-        return self.num_tokens * math.log2(self.num_symbols)
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return recalled_bits(errors, bits=self.bits, num_facts=self.num_tokens, num_symbols=self.num_symbols)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Up to four times of both."""
-        names = ("num_tokens", "num_noise")
-        return {name: tuple(sorted({k * getattr(self, name) for k in (1, 2, 4)})) for name in names}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
-
     def at_context(self, context: int) -> Task:
         """Symbols in proportion, rounded down; noise takes the rest."""
-        if context < 2:
-            raise UserError(f"context={context} must be at least 2: a symbol and [COPY]")
+        check_number("context", context, 2, why="a symbol and [COPY]")
         num_tokens = max(1, self.num_tokens * context // self.length)
         return self.replace(num_tokens=num_tokens, num_noise=context - 2 * num_tokens)

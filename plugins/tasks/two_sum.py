@@ -6,16 +6,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.occupancy import occupancy
 from hybrids.tasks.recalled_bits import recalled_bits
+from hybrids.tasks.setting_checks import check_number
+from hybrids.tasks.sized_task import SizedTask
+from hybrids.tasks.sizes import multiples
 
 
 @register("task", "two_sum", source="arXiv:2602.01763, definition 2.6 (2-Sum)")
-class TwoSum(Task):
+class TwoSum(SizedTask):
     """2-Sum: uniform and independent numbers x_1 ... x_T modulo M; at each from the second on, whether it cancels one
     before it: y_i is [YES] iff x_i + x_j = 0 modulo M for some j < i.
 
@@ -42,23 +44,23 @@ class TwoSum(Task):
     """
 
     def __init__(self, *, length: int = 32, modulus: int = 32, max_modulus: int = 256, balanced: bool = False) -> None:
-        if length < 2:
-            raise UserError(f"length={length} must be at least 2")
-        if not 2 <= max_modulus <= MAX_HIGH:
-            raise UserError(f"max_modulus={max_modulus} must be from 2 to {MAX_HIGH}")
-        if not 2 <= modulus <= max_modulus:
-            raise UserError(f"modulus={modulus} must be from 2 to {max_modulus} (max_modulus={max_modulus})")
+        check_number("length", length, 2)
+        check_number("max_modulus", max_modulus, 2, MAX_HIGH)
+        check_number("modulus", modulus, 2, max_modulus, f"{max_modulus=}")
         self.length, self.modulus, self.max_modulus, self.balanced = length, modulus, max_modulus, balanced
         self.vocab_size, self.num_targets = max_modulus + 2, 1 if balanced else length - 1
+        self.varying_slices = {"answer": (0, 1)} if balanced else {}
+        lengths = multiples(length, (0.5, 1, 2, 4), low=2)
+        self.grid = {"length": lengths, "modulus": multiples(modulus, (0.5, 1, 2, 4), low=2, high=max_modulus)}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
         numbers = draws.integers("numbers", self.length, self.modulus)
         if self.balanced:
             return self._ask_once(draws, numbers)
-        positions = torch.arange(1, self.length, device=index.device).repeat(len(index), 1)
+        positions = torch.arange(1, self.length, device=index.device)
         targets = has_partner(numbers, self.modulus)[:, 1:].to(torch.int64) + self.max_modulus
-        return Batch(numbers, positions, targets, torch.ones_like(positions, dtype=torch.bool), {})
+        return self.make_batch(numbers, positions, targets)
 
     def _ask_once(self, draws: Draws, numbers: Int[Tensor, "B T"]) -> Batch:
         position = draws.integers("position", 1, self.length - 1) + 1
@@ -70,8 +72,7 @@ class TwoSum(Task):
         replaced = torch.arange(self.length, device=numbers.device) < position * (1 - answer)
         planted = numbers.scatter(1, chosen, torch.where(answer == 1, partner, numbers.gather(1, chosen)))
         tokens = torch.where(replaced, others, planted)
-        valid = torch.ones_like(position, dtype=torch.bool)
-        return Batch(tokens, position, answer + self.max_modulus, valid, {"answer": answer[:, 0]})
+        return self.make_batch(tokens, position, answer + self.max_modulus, answer=answer[:, 0])
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """Add every pair."""
@@ -90,10 +91,6 @@ class TwoSum(Task):
         return math.fsum(max(q, 1 - q) for q in no) / len(no)
 
     @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"answer": (0, 1)} if self.balanced else {}
-
-    @property
     def facts(self) -> int:
         """Numbers before the last query."""
         return self.length - 1
@@ -110,18 +107,6 @@ class TwoSum(Task):
         if self.bits is None:
             return None
         return recalled_bits(errors, bits=self.bits, num_facts=self.modulus, num_symbols=2)
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """From half to four times of both, by doubling, the modulus as far as the vocabulary goes."""
-        lengths, moduli = ([size * 2**k // 2 for k in range(4)] for size in (self.length, self.modulus))
-        return {
-            "length": tuple(n for n in lengths if n >= 2),
-            "modulus": tuple(m for m in moduli if 2 <= m <= self.max_modulus),
-        }
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
 
     def at_context(self, context: int) -> Task:
         """The modulus grows in proportion (rounded down), which keeps the share of [YES]."""

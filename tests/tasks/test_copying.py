@@ -83,7 +83,7 @@ def test_a_context_is_filled_in_proportion(context):
     ("kwargs", "message"),
     [
         ({"num_tokens": 0}, "num_tokens=0 must be at least 1"),
-        ({"delay": -1}, "delay=-1 must not be negative"),
+        ({"delay": -1}, "delay=-1 must be at least 0"),
         ({"num_symbols": 1}, "num_symbols=1 must be from 2"),
     ],
 )

@@ -144,8 +144,8 @@ def test_too_long_an_instance_is_refused_with_its_length_and_the_largest_that_fi
         ({"fan_outs": [3, 0]}, r"fan_outs=\[3, 0\] must be"),
         ({"fan_outs": [64, 64]}, "makes 16646 tokens, over max_length=2048: start_size=2 makes 8324"),
         ({"max_start_size": 10**7}, f"max_start_size=10000000 must be at most {MAX_HIGH // 2 - 1} "),
-        ({"order": "backwards"}, "order=backwards must be paper or reversed"),
-        ({"query": "many"}, "query=many must be one_token or spelled"),
+        ({"order": "backwards"}, "order=.backwards. is unknown; allowed: paper, reversed"),
+        ({"query": "many"}, "query=.many. is unknown; allowed: one_token, spelled"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, message):

@@ -63,7 +63,7 @@ def test_every_size_gives_sound_examples_or_is_refused(n, largest, order, seed):
     [
         ({"num_entries": 257}, r"num_entries=257 must be from 2 to 256 \(max_entries=256\)"),
         ({"max_entries": 1}, "max_entries=1 must be from 2 to 16777216"),
-        ({"query_order": "first"}, "query_order=first must be suffix or prefix"),
+        ({"query_order": "first"}, "query_order=.first. is unknown; allowed: suffix, prefix"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, message):

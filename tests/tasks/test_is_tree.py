@@ -130,9 +130,9 @@ def test_a_size_is_refused_exactly_if_it_is_too_small_or_above_the_largest(n, la
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"mode": "chain"}, "mode=chain must be one of vanilla, cot, retrieval"),
-        ({"graph": "random"}, "graph=random must be one of hub, uniform"),
-        ({"idle": "all"}, "idle=all must be one of none, longest, example"),
+        ({"mode": "chain"}, "mode=.chain. is unknown; allowed: vanilla, cot, retrieval"),
+        ({"graph": "random"}, "graph=.random. is unknown; allowed: hub, uniform"),
+        ({"idle": "all"}, "idle=.all. is unknown; allowed: none, longest, example"),
         ({"mode": "vanilla", "stop_early": False}, "stop_early=False needs mode=cot, not mode=vanilla"),
         ({"mode": "retrieval", "idle": "longest"}, "idle=longest needs mode=vanilla or cot, not mode=retrieval"),
         ({"root_record": True}, "root_record=True needs mode=retrieval, not mode=cot"),

@@ -170,7 +170,7 @@ def test_a_size_is_sound_or_refused_with_one_that_works(n, length, vocab, distin
     try:
         assert_sound(*draw(4, **kwargs))
     except ValueError as error:
-        found = re.fullmatch(r"vocab_size=(\d+) must be from (\d+) \(num_pairs=\d+\) to \d+", str(error))
+        found = re.fullmatch(r"vocab_size=(\d+) must be from (\d+) to \d+ \(num_pairs=\d+\)", str(error))
         assert found and int(found[1]) == vocab < int(found[2])
         assert_sound(*draw(2, **(kwargs | {"vocab_size": int(found[2])})))
 

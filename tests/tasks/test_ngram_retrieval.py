@@ -141,14 +141,12 @@ def sizes_of(data) -> dict:
 
 def obey(sizes: dict, refusal: str) -> dict:
     """The sizes with the refused setting at the nearest one that the refusal allows."""
-    limits = r"(?:from (\d+).*? to \D*?(\d+)|at least (\d+)|at most (\d+))"
-    found = re.match(rf"(\w+)=(-?\d+) .*?must be {limits}", refusal)
+    found = re.match(r"(\w+)=(-?\d+) must be (?:from (\d+) to (\d+)|at least (\d+))", refusal)
     assert found, refusal
-    low, high = (int(x) if x else None for x in (found[3] or found[5], found[4] or found[6]))
-    name, value = found[1], int(found[2])
+    name, value, low = found[1], int(found[2]), int(found[3] or found[5])
     assert sizes[name] == value
-    assert (low is not None and value < low) or (high is not None and value > high)
-    return {**sizes, name: low if low is not None and value < low else high}
+    assert value < low or value > int(found[4])
+    return {**sizes, name: low if value < low else int(found[4])}
 
 
 @settings(max_examples=100, deadline=None)
@@ -171,15 +169,15 @@ def test_every_size_is_sound_or_refused_with_what_fits(data):
     ("kwargs", "message"),
     [
         ({"num_symbols": 1}, "num_symbols=1 must be from 2 to"),
-        ({"query_length": 13}, r"query_length=13 must be at most 12: .*num_symbols=30"),
+        ({"query_length": 13}, r"query_length=13 must be from 1 to 12 \(.*num_symbols=30\)"),
         ({"answer_length": 0}, "answer_length=0 must be at least 1"),
-        ({"max_length": 4}, "max_length=4 must be at least 5 to hold query_length=2 and answer_length=3"),
-        ({"min_length": 51}, r"min_length=51 must be from 5 .* to max_length=50, or null"),
+        ({"max_length": 4}, rf"max_length=4 must be from 5 to {2**24} \(query_length=2, answer_length=3\)"),
+        ({"min_length": 51}, r"min_length=51 must be from 5 to 50 \(.*max_length=50; or null\)"),
         ({"query_order": "middle"}, "query_order='middle' is unknown; allowed: suffix, prefix"),
-        ({"num_duplicates": 11}, "num_duplicates=11 must be from 1 to 10: copies .* max_length=50"),
-        ({"num_duplicates": 9, "num_symbols": 3}, "num_duplicates=9 must be from 1 to 8: answers must differ"),
-        ({"num_duplicates": 2, "num_symbols": 2}, "num_symbols=2 with num_duplicates > 1 must be at least 3"),
-        ({"num_duplicates": 2, "occurrence": 3}, "occurrence=3 must be from 1 to num_duplicates=2"),
+        ({"num_duplicates": 11}, r"num_duplicates=11 must be from 1 to 10 \(copies .* max_length=50\)"),
+        ({"num_duplicates": 9, "num_symbols": 3}, r"num_duplicates=9 must be from 1 to 8 \(answers must differ\)"),
+        ({"num_duplicates": 2, "num_symbols": 2}, r"num_symbols=2 must be at least 3 \(.*num_duplicates > 1\)"),
+        ({"num_duplicates": 2, "occurrence": 3}, r"occurrence=3 must be from 1 to 2 \(num_duplicates=2\)"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, message):

@@ -66,7 +66,7 @@ def test_every_size_gives_sound_examples_or_is_refused(n, largest, answers, seed
     [
         ({"num_entries": 129}, r"num_entries=129 must be from 2 to 128 \(max_entries=128\)"),
         ({"max_entries": 1}, "max_entries=1 must be from 2 to 16777216"),
-        ({"answers": "first"}, "answers=first must be end or online"),
+        ({"answers": "first"}, "answers=.first. is unknown; allowed: end, online"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, message):

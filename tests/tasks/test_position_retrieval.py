@@ -151,9 +151,9 @@ def test_every_size_is_sound_or_refused_with_what_fits(num_tokens, max_tokens, n
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_tokens": 121}, "num_tokens=121 must be from 2 to max_tokens=120"),
+        ({"num_tokens": 121}, r"num_tokens=121 must be from 2 to 120 \(max_tokens=120\)"),
         ({"max_tokens": 1}, "max_tokens=1 must be from 2 to 16777216"),
-        ({"num_symbols": 1}, "num_symbols=1 must be from 2 to max_tokens=120; null makes a permutation"),
+        ({"num_symbols": 1}, r"num_symbols=1 must be from 2 to 120 \(max_tokens=120; null makes a permutation\)"),
         ({"query_order": "last"}, "query_order='last' is unknown; allowed: suffix, prefix"),
     ],
 )

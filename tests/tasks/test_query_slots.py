@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from hybrids.tasks.query_slots import bits_of_values, powers_of_two, slot_weights
+from hybrids.tasks.query_slots import bits_of_values, slot_weights
 
 CPU = torch.device("cpu")
 
@@ -27,8 +27,3 @@ def test_bits_count_the_outcomes():
         math.log2(len(list(itertools.permutations(range(5), 3))))
     )
     assert bits_of_values(3, 5, distinct=False) == pytest.approx(math.log2(5**3))
-
-
-def test_powers_of_two_lie_within_their_limits():
-    assert powers_of_two(3, 32) == (4, 8, 16, 32)
-    assert powers_of_two(1, 1) == (1,)

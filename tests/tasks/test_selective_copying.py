@@ -89,7 +89,7 @@ def test_a_context_is_filled_in_proportion(context):
     [
         ({"num_tokens": 0}, "num_tokens=0 must be from 1"),
         ({"num_tokens": 2**24}, rf"num_tokens={2**24} must be from 1 to {2**24 - 48} \(num_noise=48\)"),
-        ({"num_noise": -1}, "num_noise=-1 must not be negative"),
+        ({"num_noise": -1}, "num_noise=-1 must be at least 0"),
         ({"num_symbols": 1}, "num_symbols=1 must be from 2"),
     ],
 )

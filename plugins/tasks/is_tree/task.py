@@ -1,9 +1,10 @@
 """IsTree: whether a graph is a tree, at once, after a depth-first tour, or after a walk by searches."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from hybrids.errors import UserError
@@ -11,6 +12,9 @@ from hybrids.registry import register
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
+from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.setting_checks import check_number, check_words
+from hybrids.tasks.sizes import powers_of_two
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, Ordered, hub_graphs, order_edges, uniform_graphs
 from hybrids_plugins.tasks.is_tree.traces import Trace, always, cut, join, pack
 from hybrids_plugins.tasks.is_tree.tree_search import Words, search_trace
@@ -36,17 +40,12 @@ NODE = len(SPECIALS)
 WORDS = Words(open=OPEN, close=CLOSE, failed=FAILED, edge=EDGE, record=RECORD, node=NODE)
 
 GENERATORS = {"hub": hub_graphs, "uniform": uniform_graphs}
-CHOICES = {
-    "graph": tuple(GENERATORS),
-    "mode": ("vanilla", "cot", "retrieval"),
-    "idle": ("none", "longest", "example"),
-}
 SMALLEST, LARGEST = 4, 2**15
 """Numbers of nodes: below, every graph of n - 1 edges is a tree; above, keys of sorting would not be exact."""
 
 
 @register("task", "is_tree", source="arXiv:2402.18510, section 4.2 and appendix C, with the data of its code")
-class IsTree(DecodedTask):
+class IsTree(RecallTask, DecodedTask):
     """Whether a graph of n nodes and n - 1 edges is a tree.
 
     The prompt gives the edges in random order, the larger node first; the trace depends on the mode. Examples of 4
@@ -86,6 +85,13 @@ class IsTree(DecodedTask):
     ends with the component of 0, and the published idle tokens have a fixed number; `uniform` replaces `random`.
     """
 
+    choices: ClassVar = {
+        "graph": tuple(GENERATORS),
+        "mode": ("vanilla", "cot", "retrieval"),
+        "idle": ("none", "longest", "example"),
+    }
+    constant_slices = ("num_nodes",)
+
     def __init__(
         self,
         *,
@@ -108,6 +114,10 @@ class IsTree(DecodedTask):
         asked = {"vanilla": 1, "cot": 2 * num_nodes + 1, "retrieval": self.trace_length - (6 * num_nodes - 4)}
         self.num_targets = self.max_new_tokens = asked[mode]
         self.stop_tokens = (TRUE, FALSE)
+        self.stored = Stored(facts=num_nodes - 1, num_symbols=2, bits=None)  # facts are edges
+        self.varying_slices = {"is_tree": (0, 1)}
+        low = max(SMALLEST, (num_nodes + 1) // 2)
+        self.grid = {"num_nodes": powers_of_two(low, min(max_num_nodes, 8 * num_nodes))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         graphs, ordered = self._draw(Draws.of(index, seed=seed, stream=split))
@@ -162,37 +172,6 @@ class IsTree(DecodedTask):
         """The number of a node; `-` for an edge, `~` before a parent."""
         return SPECIALS[token] if token < NODE else str(token - NODE)
 
-    @property
-    def chance_accuracy(self) -> float:
-        return 0.5
-
-    @property
-    def slice_values(self) -> dict[str, tuple[int, ...]]:
-        return {"num_nodes": (self.num_nodes,), "is_tree": (0, 1)}
-
-    @property
-    def facts(self) -> int:
-        """Edges."""
-        return self.num_nodes - 1
-
-    @property
-    def bits(self) -> None:
-        """None: the answer is computed."""
-        return None
-
-    def recalled_bits(self, errors: Float[Tensor, "..."]) -> None:
-        """None, as `bits`."""
-        return None
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Powers of two from half to eight times the nodes."""
-        low, high = max(SMALLEST, self.num_nodes / 2), min(self.max_num_nodes, 8 * self.num_nodes)
-        return {"num_nodes": tuple(2**k for k in range(16) if low <= 2**k <= high)}
-
-    def resize(self, **sizes: int) -> Task:
-        return self.replace(**sizes)
-
     def at_context(self, context: int) -> Task:
         """The most nodes whose examples fit into the context."""
         slope = self._length(2) - self._length(1)
@@ -205,14 +184,10 @@ class IsTree(DecodedTask):
         return 3 * num_nodes - 1 + (trace.get(self.mode, searches) if self.idle == "none" else searches)
 
     def _check(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name}={getattr(self, name)} must be one of {', '.join(allowed)}")
-        if not SMALLEST <= self.max_num_nodes <= LARGEST:
-            raise UserError(f"max_num_nodes={self.max_num_nodes} must be from {SMALLEST} to {LARGEST}")
-        if not SMALLEST <= self.num_nodes <= self.max_num_nodes:
-            largest = f"{self.max_num_nodes} (max_num_nodes, which sets the vocabulary)"
-            raise UserError(f"num_nodes={self.num_nodes} must be from {SMALLEST} to {largest}")
+        check_words(self)
+        check_number("max_num_nodes", self.max_num_nodes, SMALLEST, LARGEST)
+        why = "max_num_nodes, which sets the vocabulary"
+        check_number("num_nodes", self.num_nodes, SMALLEST, self.max_num_nodes, why)
         for name, default, modes in (
             ("stop_early", True, ("cot",)),
             ("idle", "none", ("vanilla", "cot")),
