@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrids.errors import UserError, suggest
-from hybrids.report.page.collect import collect
+from hybrids.report.page.collect import collect, facts_slice
 from hybrids.studies.capacity.record import trial_folders
 from hybrids.training.logs import LogSettings, is_online
 from hybrids.training.record import RunFolder
@@ -21,7 +21,8 @@ KEYS = ("project", "group", "entity", "facts", "upload")
 
 _HELP = """runs/sweeps/<date>, runs/capacity/<id> or a folder of runs, whose W&B project and groups are shown; or
 project=<name> (hybrids), group=<name>,<name> (all runs of the project), entity=<user or team> (your default),
-facts=<slice of the scores that counts facts> (num_pairs); or upload=<file> with at most entity=<user or team>"""
+facts=<slice of the scores that counts facts> (what the tasks in the folder say); or upload=<file> with at most
+entity=<user or team>"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +57,8 @@ def _make(folder: Path | None, given: Mapping[str, str]) -> int:
     definition.adopt(file)
     definition.write(file)
     print(f"workspace and report on {scope.describe()}: {file}")
+    if scope.facts is None:
+        print("left out: accuracy against the number of facts; facts=<slice of the scores that counts them> shows it")
     reason = _why_offline()
     if folder is not None:
         _log_figures(folder / "report", scope, is_online=not reason)
@@ -112,7 +115,7 @@ def _find_scope(folder: Path | None, given: Mapping[str, str]) -> "Scope":
         project=given.get("project", found.project),
         groups=tuple(sorted(set(given["group"].split(",")))) if "group" in given else found.groups,
         entity=given.get("entity", ""),
-        **{"facts": given["facts"]} if "facts" in given else {},
+        facts=given.get("facts") or (facts_slice(collect(folder).runs) if folder else None),
     )
 
 
