@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add["report"].add_argument("folder", help="runs/sweeps/<date>, or any folder that holds run folders")
     add["report"].add_argument("--letter", default="A", help="the letter whose number and place are compared (A)")
     add["report"].add_argument(
-        "--facts", default="num_pairs", help="the slice of the scores that counts facts (num_pairs)"
+        "--facts", default=None, help="the slice of the scores that counts facts (what the tasks of the runs say)"
     )
     add["report"].set_defaults(run=show_report)
     add["check"].add_argument("plugin", help="mixer=<name>, channel=<name> or task=<name>")

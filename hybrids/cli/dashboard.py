@@ -14,7 +14,7 @@ from hybrids.cli.programs import HYDRA, report, reported, run_program
 from hybrids.config.compose import quote, spell_flags, split_places
 from hybrids.config.schema import DashboardConfig
 from hybrids.errors import UserError
-from hybrids.report.page.collect import collect
+from hybrids.report.page.collect import collect, facts_slice
 from hybrids.studies.capacity.record import trial_folders
 from hybrids.training.logs import LogSettings, is_online
 from hybrids.training.record import RunFolder
@@ -76,6 +76,8 @@ def _make(given: DashboardConfig) -> None:
     definition.adopt(file)
     definition.write(file)
     print(f"workspace and report on {scope.describe()}: {file}")
+    if scope.facts is None:
+        print("left out: accuracy against the number of facts; facts=<slice of the scores that counts them> shows it")
     reason = _why_offline()
     if folder is not None:
         _log_figures(folder / "report", scope, is_online=not reason)
@@ -110,7 +112,7 @@ def _find_scope(folder: Path | None, given: DashboardConfig) -> "Scope":
         project=found.project if given.project is None else given.project,
         groups=found.groups if given.group is None else tuple(sorted(set(given.group.split(",")))),
         entity=given.entity,
-        **{"facts": given.facts} if given.facts is not None else {},
+        facts=given.facts or (facts_slice(collect(folder).runs) if folder else None),
     )
 
 

@@ -64,7 +64,7 @@ def test_the_curve_of_accuracy_is_logged_in_order_as_points_and_as_a_table(tmp_p
 def scope(**given):
     from hybrids.report.wandb.dashboard import Scope
 
-    return Scope(**{"project": "p", "groups": ("a", "b c")} | given)
+    return Scope(**{"project": "p", "groups": ("a", "b c"), "facts": "num_pairs"} | given)
 
 
 def definition(**given):
@@ -121,3 +121,14 @@ def test_every_panel_has_an_id_of_its_own(tmp_path):
     for part in ("workspace", "report"):
         ids = list(found(record[part], "__id__"))
         assert len(ids) == len(set(ids)) > 20 and all(ids)
+
+
+def test_without_a_slice_that_counts_facts_their_section_is_left_out(hybrids, nobody, tmp_path):
+    def sections(file):
+        return [one["name"] for ones in found(json.loads(file.read_text()), "sections") for one in ones]
+
+    place = tmp_path / "runs" / "dashboards" / "p.json"
+    assert "left out: accuracy against the number of facts" in hybrids("dashboard", "project=p").said()
+    before = sections(place)
+    assert "left out" not in hybrids("dashboard", "project=p", "facts=num_pairs").said()
+    assert set(sections(place)) - set(before) == {"Accuracy and number of facts"}

@@ -71,3 +71,20 @@ def test_patterns_of_different_depth_are_joined_only_when_matched(tmp_path, repo
     assert [row for row in table(tmp_path / "free", "triangle") if row["kind"] == "path"] == []
     assert "patterns of 2, 3 layers are not matched" in (tmp_path / "free" / "report" / "index.html").read_text()
     assert len([row for row in table(tmp_path / "matched", "triangle") if row["kind"] == "path"]) == 2
+
+
+def test_the_tasks_say_which_slice_counts_facts(tmp_path, report):
+    page = tmp_path / "report" / "index.html"
+    write_run(tmp_path, "LA", test=scores(0.7, k4=0.8))
+    assert Comparison(collect(tmp_path).runs).facts == "num_pairs"
+    report(tmp_path)
+    assert [row["facts"] for row in table(tmp_path, "accuracy_by_facts")] == ["4"]
+    for name in ("copying", "of_a_plugin_that_is_gone"):
+        write_run(tmp_path, "LA", name=name, task={"name": name}, test=scores(0.7, k4=0.8))
+        report(tmp_path)
+        assert table(tmp_path, "accuracy_by_facts") == []
+        assert "the tasks name no slice of the scores that counts facts; there are num_pairs" in page.read_text()
+    report(tmp_path, "--facts", "num_pairs")
+    assert len(table(tmp_path, "accuracy_by_facts")) == 3
+    report(tmp_path, "--facts", "num_nodes")
+    assert "no test score is split by num_nodes; there are num_pairs" in page.read_text()

@@ -1,6 +1,6 @@
 """The runs in a folder, for a report on them, and what is not there with the reason."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired
@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
+from hybrids.registry import get
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
 from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.effective_bits.record import read_rounded
@@ -144,6 +145,17 @@ class Collection:
     missing: tuple[Missing, ...]
     searches: tuple[Found, ...] = ()
     """What searches for a capacity found, pattern by pattern, where a trial of theirs is among the runs."""
+
+
+def facts_slice(runs: Iterable[ReportedRun]) -> str | None:
+    """The slice of the scores that counts facts, as the tasks of the runs say; None where they do not, or differ."""
+    slices = set()
+    for name in {run.identity["task"]["name"] for run in runs}:
+        try:
+            slices.add(get("task", name).cls.facts_slice)
+        except UserError:  # a plugin that is not installed here
+            slices.add(None)
+    return slices.pop() if len(slices) == 1 else None
 
 
 def collect(folder: Path) -> Collection:

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from hybrids.pattern import Pattern
-from hybrids.report.page.collect import ReportedRun
+from hybrids.report.page.collect import ReportedRun, facts_slice
 from hybrids.studies.capacity.record import Found
 
 _OWN_AXIS = ("pattern", "seed", "optim.lr")
@@ -40,7 +40,8 @@ class SeedGroup:
 class Comparison:
     """The runs of a report beside each other, and what searches for a capacity found from them.
 
-    `letter` is the one whose number and place are compared, `facts` the slice of the scores that counts facts.
+    `letter` is the one whose number and place are compared, `facts` the slice of the scores that counts facts
+    (None: what the tasks say).
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class Comparison:
         runs: Sequence[ReportedRun],
         letter: str = "A",
         *,
-        facts: str = "num_pairs",
+        facts: str | None = None,
         searches: Sequence[Found] = (),
     ) -> None:
         self.runs = list(runs)
         self.letter = letter
-        self.facts = facts
+        self.facts = facts or facts_slice(runs)
         self.searches = searches
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))

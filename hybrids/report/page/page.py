@@ -33,8 +33,11 @@ class Report:
     """A sentence for each result that no state of its size can give."""
 
 
-def write_report(collection: Collection, *, letter: str = "A", facts: str = "num_pairs") -> Report:
-    """Write <folder>/report: index.html, a PNG, an SVG and a CSV for every figure, runs.csv and missing.csv."""
+def write_report(collection: Collection, *, letter: str = "A", facts: str | None = None) -> Report:
+    """Write <folder>/report: index.html, a PNG, an SVG and a CSV for every figure, runs.csv and missing.csv.
+
+    `letter` and `facts` are as in `Comparison`.
+    """
     place = collection.folder / "report"
     place.mkdir(exist_ok=True)
     for old in place.iterdir():  # a figure that these runs do not give must not stay behind from others

@@ -35,8 +35,8 @@ class Scope:
 
     project: str
     groups: tuple[str, ...] = ()
-    facts: str = "num_pairs"
-    """Slice of the test scores that counts facts."""
+    facts: str | None = None
+    """Slice of the test scores that counts facts; None leaves its section out."""
     entity: str = ""
     """Empty: the default of the user who uploads it."""
 
@@ -106,7 +106,8 @@ _LAW = "No run can recall more bits than its state holds; one that does shows a 
 
 def build_sections(scope: Scope) -> list[Section]:
     """The panels, with ids that depend on their place alone."""
-    sections = [_learning(), _recall(), _triangle(), _cost(), _facts(scope.facts), _rates(), _figures()]
+    by_facts = [] if scope.facts is None else [_facts(scope.facts)]
+    sections = [_learning(), _recall(), _triangle(), _cost(), *by_facts, _rates(), _figures()]
     for section in sections:
         for place, panel in enumerate(section.panels):
             panel._id = _name(f"{section.title} {place}")

@@ -23,15 +23,20 @@ def _tabulate(comparison: Comparison) -> Series:
                 if name.startswith(key) and score is not None:
                     found.setdefault((label, int(name.removeprefix(key))), []).append(score)
     rows = [{"label": label, "facts": count, **band(scores)} for (label, count), scores in found.items()]
-    slices = sorted(
-        {name[9:].partition("=")[0] for run in comparison.runs for name in run.result["test"] if "/" in name}
-    )
-    notes = () if rows else (f"no test score is split by {facts}; there are {', '.join(slices) or 'no slices'}",)
+    notes = () if rows else (_why_none(comparison),)
     caption = (
         f"Test accuracy against the number of facts ({facts}), mean and range over the seeds, each model at the "
         "learning rate with the best mean validation accuracy."
     )
     return Series("Accuracy and number of facts", caption, ("label", "facts", *BAND), rows, notes)
+
+
+def _why_none(comparison: Comparison) -> str:
+    names = {name for run in comparison.runs for name in run.result["test"] if "/" in name}
+    slices = ", ".join(sorted({name.removeprefix("accuracy/").partition("=")[0] for name in names})) or "no slices"
+    if comparison.facts is None:
+        return f"the tasks name no slice of the scores that counts facts; there are {slices}, and --facts takes one"
+    return f"no test score is split by {comparison.facts}; there are {slices}"
 
 
 def _draw_still(rows: Sequence[Row]) -> Still:
