@@ -1,9 +1,12 @@
 """Imports go one way, and no plugin knows another."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from hybrids import registry
 
 ROOT = Path(__file__).parent.parent
 RULE = (
@@ -50,6 +53,35 @@ def test_a_plugin_imports_the_framework_and_no_other_plugin(path):
     own = ".".join(("hybrids_plugins", *path.relative_to(ROOT / "plugins").parts[:2])).removesuffix(".py")
     others = {name for name in imported(path) if name.split(".")[0] == "hybrids_plugins"}
     assert all(name.startswith(f"{own}.") for name in others)  # a plugin may be a package
+
+
+WORDS = {"attention", "based", "copying", "counting", "index", "induction", "retention"}
+"""Names of plugins that are words of English as well."""
+NAMED_ELSEWHERE = {"ops", "notation", "doctor"}
+"""Rooms where such a name means something else: an op, a word of another project, a package."""
+
+
+def spoken(path):
+    """String constants that are no docstrings, and attributes."""
+    tree = ast.parse(path.read_text())
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield from re.findall(r"\w+", node.value)
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_framework_knows_no_plugin_by_name_or_setting(path):
+    plugins = {entry.name for entry in registry.entries()} - WORDS
+    tasks = [entry.cls for entry in registry.entries() if entry.kind == "task"]
+    counts = {name for task in tasks for name in registry.defaults_of(task) if name.startswith("num_")}
+    counts -= {"num_symbols"}  # of the bound, too
+    if part_of(path) not in NAMED_ELSEWHERE:
+        assert not plugins & set(spoken(path))
+    if part_of(path) != "tasks":
+        assert not counts & set(spoken(path))
 
 
 @pytest.mark.parametrize("module", ["pattern", "registry", "notation"])

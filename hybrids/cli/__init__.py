@@ -14,12 +14,13 @@ from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern,
 from hybrids.cli.stacks import run_state, run_triangle
 from hybrids.config.explain import USER_ERRORS
 from hybrids.errors import UserError, suggest
+from hybrids.notation import PARSERS
 
 __all__ = ["main", "run_eval", "run_train"]
 
 
 def main() -> int:
-    """The console command; train, eval, state, triangle, task and capacity take Hydra's arguments."""
+    """The console command; Hydra parses the arguments of the commands named here, argparse those of the others."""
     programs = {
         "train": run_train,
         "eval": run_eval,
@@ -52,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add["doctor"].set_defaults(run=show_doctor)
     patterns = add["patterns"]
     patterns.add_argument("pattern", help="such as LLLAx2; with --from, the text in that notation")
-    patterns.add_argument(
-        "--from", dest="source", metavar="NOTATION", help="megatron, nemotron_h, layer_types, fla or mamba"
-    )
+    patterns.add_argument("--from", dest="source", metavar="NOTATION", help=", ".join(PARSERS))
     patterns.set_defaults(run=show_pattern)
     add["report"].add_argument("folder", help="runs/sweeps/<date>, or any folder that holds run folders")
     add["report"].add_argument("--letter", default="A", help="the letter whose number and place are compared (A)")

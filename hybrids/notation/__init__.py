@@ -46,6 +46,7 @@ __all__ = [
     "MAMBA",
     "MEGATRON",
     "NEMOTRON_H",
+    "PARSERS",
     "Converted",
     "Symbols",
     "describe",
@@ -69,11 +70,11 @@ __all__ = [
 
 def parse_notation(notation: str, text: str) -> Converted:
     """Read `text` as pasted from a config: JSON, Python, `key=value, ...`, or bare names with commas."""
-    if notation not in _PARSERS:
-        raise UserError(f"unknown notation {notation!r}; allowed: {', '.join(_PARSERS)}")
+    if notation not in PARSERS:
+        raise UserError(f"unknown notation {notation!r}; allowed: {', '.join(PARSERS)}")
     if not isinstance(text, str):
         raise UserError(f"{notation}: {text!r} is {type(text).__name__}, not text")
-    return _PARSERS[notation](text.strip())
+    return PARSERS[notation](text.strip())
 
 
 def describe(pattern: Pattern, *, window: int | None = None) -> list[tuple[str, str]]:
@@ -105,7 +106,7 @@ class _Word(str):
 def _spell(name: str, write: Callable[[], Any]) -> str:
     try:
         config = write()
-    except ValueError as error:
+    except UserError as error:
         return f"cannot: {str(error).removeprefix(name.split(',')[0] + ': ')}"
     return ", ".join(f"{k}={v!r}" for k, v in config.items()) if isinstance(config, dict) else str(config)
 
@@ -131,10 +132,11 @@ def _nemotron_h_text(text: str) -> Converted:
     return from_nemotron_h(text.strip("\"'") if is_string else _literal(text))
 
 
-_PARSERS: dict[str, Callable[[str], Converted]] = {
+PARSERS: dict[str, Callable[[str], Converted]] = {
     "megatron": lambda text: from_megatron(text.strip("\"'")),
     "nemotron_h": _nemotron_h_text,
     "layer_types": lambda text: from_layer_types(_literal(text)),
     "fla": lambda text: from_fla(_literal(text)),
     "mamba": lambda text: from_mamba(_literal(text)),
 }
+"""Notations that are read, by name."""
