@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,12 @@ def test_the_framework_knows_no_plugin_by_name_or_setting(path):
         assert not plugins & set(spoken(path))
     if part_of(path) != "tasks":
         assert not counts & set(spoken(path))
+
+
+def test_every_folder_of_modules_is_installed():
+    folders = {path.parent.relative_to(ROOT).parts for path in (*MODULES, *PLUGINS)}
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {".".join(parts).replace("plugins", "hybrids_plugins", 1) for parts in folders} <= set(known)
 
 
 @pytest.mark.parametrize("module", ["pattern", "registry", "notation"])
