@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
+from hybrids.errors import check_number
 
 
 class ChannelMixer(nn.Module, ABC):
@@ -13,8 +13,7 @@ class ChannelMixer(nn.Module, ABC):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        if d_model < 1:
-            raise UserError(f"d_model={d_model} must be at least 1")
+        check_number("d_model", d_model, 1)
         self.d_model = d_model
 
     @abstractmethod

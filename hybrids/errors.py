@@ -1,6 +1,7 @@
 """What a user can get wrong, told in one sentence: what was given, what is allowed, what was probably meant."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -9,6 +10,28 @@ class UserError(ValueError):
 
     A command ends with the message alone. Any other ValueError is a defect and keeps its traceback.
     """
+
+
+def check_number(name: str, value: float | None, low: float, high: float | None = None, why: str = "") -> None:
+    """UserError unless low <= value <= high (no limit for None); `why` says what sets these limits.
+
+    A value of None is one that was left out.
+    """
+    if value is not None and not low <= value <= (math.inf if high is None else high):
+        allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise UserError(f"{name}={value} must be {allowed}{why and f' ({why})'}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """UserError unless `value` is a finite number above 0."""
+    if not 0 < value < math.inf:
+        raise UserError(f"{name}={value} must be positive")
+
+
+def check_choice(name: str, value: str | None, allowed: Iterable[str | None]) -> None:
+    """UserError unless `value` is one of those that are allowed; None is spelled null, as in a configuration."""
+    if value not in (allowed := list(allowed)):
+        raise UserError(f"{name}={value!r} is unknown; {suggest(str(value), [word or 'null' for word in allowed])}")
 
 
 def suggest(given: str, allowed: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
+from hybrids.errors import check_number
 from hybrids.ops.kernels import ChosenBackend, Demand, backends_of, check_backend, resolve_all
 from hybrids.types import State
 
@@ -44,8 +44,7 @@ class Mixer(nn.Module, ABC, Generic[S]):
 
     def __init__(self, d_model: int, backend: str | None = None) -> None:
         super().__init__()
-        if d_model < 1:
-            raise UserError(f"d_model={d_model} must be at least 1")
+        check_number("d_model", d_model, 1)
         if backend is not None:
             check_backend(backend)
         self.d_model = d_model

@@ -12,7 +12,7 @@ from hybrids import registry
 from hybrids.config.derived import set_batch, set_context, set_facts, set_width
 from hybrids.config.explain import NONE, explain, unbound_letter
 from hybrids.config.schema import TrainConfig, schema_of
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_number, suggest
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
 from hybrids.training.record import RunFolder
@@ -27,8 +27,7 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
     node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     plain: Any = OmegaConf.to_container(node, resolve=True)
     values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(plain), plain))
-    if not 0 <= values.seed < 2**32:
-        raise UserError(f"seed={values.seed} must lie between 0 and {2**32 - 1}")
+    check_number("seed", values.seed, 0, 2**32 - 1)
     task = _choose("task", values.task)
     assert task is not None
     plain.pop("sweep", None)  # what it has chosen stands in the other settings

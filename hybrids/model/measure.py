@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.mixer import Mixer
 from hybrids.ops.attention import DefinedAttention
 from hybrids.types import Cache, State
@@ -83,8 +83,7 @@ def count_flops(fn: Callable[[], object]) -> int:
 
 def prefill(module: OnlineProcessor, d_model: int, context: int, *, batch_size: int = 1) -> Any:
     """State of `module` after `context` random tokens (always the same ones), made by running it."""
-    if context < 0:
-        raise UserError(f"context={context} must be at least 0")
+    check_number("context", context, 0)
     if context == 0:
         return module.init_state(batch_size)
     generator = torch.Generator().manual_seed(0)

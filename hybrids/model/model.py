@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
+from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Letter
 from hybrids.ops.linear_cross_entropy import linear_cross_entropy
@@ -35,8 +35,7 @@ class Model(nn.Module):
         tie_embeddings: bool = True,
     ) -> None:
         super().__init__()
-        if d_model < 1:
-            raise UserError(f"model.d_model={d_model} must be at least 1")
+        check_number("model.d_model", d_model, 1)
         self.embedding = nn.Embedding(vocab_size, d_model)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
         self.backbone = Backbone(d_model, pattern, letters)

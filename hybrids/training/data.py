@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.task import Batch, Split, Task
 
 
@@ -38,13 +38,10 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"data.{name}={getattr(self, name)} must be at least 1")
+            check_number(f"data.{name}", getattr(self, name), 1)
+        check_number("data.num_train_examples", self.num_train_examples, 1, why="null: an endless stream")
         for name in ("seed", "num_workers", "num_decoded_examples", "num_recall_examples"):
-            if getattr(self, name) < 0:
-                raise UserError(f"data.{name}={getattr(self, name)} must not be negative")
-        if self.num_train_examples is not None and self.num_train_examples < 1:
-            raise UserError(f"data.num_train_examples={self.num_train_examples} must be at least 1, or null")
+            check_number(f"data.{name}", getattr(self, name), 0)
 
     def check_ranks(self, world_size: int) -> None:
         """Raise UserError where the ranks would not get equal shares."""

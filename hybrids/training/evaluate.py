@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_number, suggest
 from hybrids.task import Task
 from hybrids.training.data import DataSettings, TaskData
 from hybrids.training.files import to_csv, write_file
@@ -52,10 +52,8 @@ class GridSettings:
 
     def __post_init__(self) -> None:
         for name in ("num_examples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.num_decoded_examples < 0:
-            raise UserError(f"num_decoded_examples={self.num_decoded_examples} must not be negative (0: decode none)")
+            check_number(name, getattr(self, name), 1)
+        check_number("num_decoded_examples", self.num_decoded_examples, 0, why="0: decode none")
 
 
 def evaluate_grid(run: Run, folder: RunFolder, settings: GridSettings) -> list[GridCell]:

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from hybrids.errors import UserError
+from hybrids.errors import check_choice, check_number
 
 
 @dataclass(kw_only=True)
@@ -37,10 +37,8 @@ class LogSettings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.wandb_mode not in ("auto", "online", "offline"):
-            raise UserError(f"logger.wandb_mode={self.wandb_mode!r} is unknown; allowed: auto, online, offline")
-        if self.wandb_timeout < 1:
-            raise UserError(f"logger.wandb_timeout={self.wandb_timeout} must be at least 1 (seconds)")
+        check_choice("logger.wandb_mode", self.wandb_mode, ("auto", "online", "offline"))
+        check_number("logger.wandb_timeout", self.wandb_timeout, 1, why="seconds")
 
 
 class MetricsFile(Logger):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_choice, check_number, check_positive
 
 
 @dataclass(kw_only=True)
@@ -25,18 +25,15 @@ class OptimSettings:
 
     def __post_init__(self) -> None:
         for name in ("lr", "grad_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"optim.{name}={getattr(self, name)} must be positive")
+            check_positive(f"optim.{name}", getattr(self, name))
         for name in ("weight_decay", "warmup_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"optim.{name}={getattr(self, name)} must not be negative")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optim.{name}={getattr(self, name)} must lie in [0, 1)")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise UserError(f"optim.min_lr_ratio={self.min_lr_ratio} must lie in [0, 1]")
-        if self.schedule not in ("cosine", "constant"):
-            raise UserError(f"optim.schedule={self.schedule!r} is unknown; allowed: cosine, constant")
+        check_number("optim.min_lr_ratio", self.min_lr_ratio, 0, 1)
+        check_choice("optim.schedule", self.schedule, ("cosine", "constant"))
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> AdamW:

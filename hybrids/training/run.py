@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_choice, check_number, suggest
 from hybrids.mixer import Mixer
 from hybrids.model.block import Choice, Letter
 from hybrids.ops.kernels import ChosenBackend, backends_of, check_backend
@@ -60,19 +60,13 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "val_every", "log_every", "devices", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"trainer.{name}={value} must be at least 1")
+            check_number(f"trainer.{name}", getattr(self, name), 1)
         if self.target is not None and not 0 < self.target <= 1:
             raise UserError(f"trainer.target={self.target} must lie in (0, 1], or be null")
-        if self.precision not in self.PRECISIONS:
-            raise UserError(f"trainer.precision={self.precision!r} is unknown; allowed: {', '.join(self.PRECISIONS)}")
-        if self.accelerator not in ("cpu", "gpu"):
-            raise UserError(f"trainer.accelerator={self.accelerator!r} is unknown; allowed: cpu, gpu")
-        if self.strategy not in ("auto", "ddp"):
-            raise UserError(f"trainer.strategy={self.strategy!r} is unknown; allowed: auto, ddp")
-        if self.profiler not in (None, "simple", "advanced", "pytorch"):
-            raise UserError(f"trainer.profiler={self.profiler!r} is unknown; allowed: null, simple, advanced, pytorch")
+        check_choice("trainer.precision", self.precision, self.PRECISIONS)
+        check_choice("trainer.accelerator", self.accelerator, ("cpu", "gpu"))
+        check_choice("trainer.strategy", self.strategy, ("auto", "ddp"))
+        check_choice("trainer.profiler", self.profiler, (None, "simple", "advanced", "pytorch"))
 
     def check_devices(self) -> None:
         """Raise UserError where this machine lacks the devices; a run may be evaluated without those it trained on."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_choice
 from hybrids.model.backbone import Backbone
 
 QUANTITIES = ("params", "state", "flops")
@@ -52,8 +52,7 @@ def match_width(
 
 def check_quantity(quantity: str) -> None:
     """UserError for what cannot be matched."""
-    if quantity not in QUANTITIES:
-        raise UserError(f"match={quantity!r} is unknown; {suggest(quantity, QUANTITIES)}")
+    check_choice("match", quantity, QUANTITIES)
 
 
 def _accepted(build: Callable[[int], Backbone], context: int, widths: Sequence[int]) -> tuple[list[Size], str]:

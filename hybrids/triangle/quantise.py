@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hybrids.errors import UserError
+from hybrids.errors import check_number
 from hybrids.model.measure import tensors
 from hybrids.types import Cache
 
@@ -45,8 +45,7 @@ class Quantiser:
 
 def fit(cache: Cache, bits: int) -> Quantiser:
     """Steps for states like those of `cache`, which must come from examples that are not used later."""
-    if bits < 1:
-        raise UserError(f"bits={bits} must be at least 1")
+    check_number("bits", bits, 1)
     return Quantiser(bits, tuple(_best_step(x, bits) for x in tensors(cache)))
 
 

@@ -79,7 +79,7 @@ def test_the_number_of_decoded_examples_makes_another_run_only_where_some_are_de
 
 
 def test_a_negative_number_of_decoded_examples_is_refused(make_run):
-    with pytest.raises(ValueError, match="num_decoded_examples=-1 must not be negative"):
+    with pytest.raises(ValueError, match="num_decoded_examples=-1 must be at least 0"):
         make_run("data.num_decoded_examples=-1")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrids.errors import UserError
+from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal.state import LayerPart, measure_parts
 from hybrids.triangle.coordinates import Coordinates, Measured, locate
@@ -32,8 +32,7 @@ class Growth:
 
 def contexts_around(context: int) -> list[int]:
     """`context` and its doubles and halves, from a sixteenth to four times; UserError below 1."""
-    if context < 1:
-        raise UserError(f"context={context} must be at least 1: nothing grows from an empty context")
+    check_number("context", context, 1, why="nothing grows from an empty context")
     halves = [context // 2**k for k in range(4, 0, -1) if context // 2**k >= 1]
     return [*dict.fromkeys(halves), context, 2 * context, 4 * context]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hybrids import registry
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.model.backbone import Backbone
 from hybrids.studies.capacity.record import Outcome, facts_asked
 from hybrids.studies.capacity.search import Trial, bisect
@@ -41,9 +41,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("max_facts", 1), ("steps", 1), ("min_utilisation", 0), ("budget", 0)):
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise UserError(f"{name}={value} must be at least {least}")
+            check_number(name, getattr(self, name), least)
         if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
             raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: all must be positive")
 

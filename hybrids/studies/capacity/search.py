@@ -17,7 +17,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 
 THRESHOLD = 0.9
 """Accuracy at which a number of facts counts as recalled."""
@@ -86,8 +86,7 @@ class Capacity:
 
 def facts_grid(largest: int) -> tuple[int, ...]:
     """1, 2, 3, 4, 6, 8, 12 ... `largest`: half octaves; drawing them equally often makes K log-uniform."""
-    if largest < 1:
-        raise UserError(f"max_facts={largest} must be at least 1")
+    check_number("max_facts", largest, 1)
     steps = (round(2 ** (k / 2)) if k % 2 == 0 else 3 * 2 ** (k // 2) // 2 for k in range(2 * largest.bit_length() + 2))
     return tuple(sorted({k for k in steps if 1 <= k < largest} | {largest}))
 

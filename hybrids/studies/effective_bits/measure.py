@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.model.backbone import Backbone
 from hybrids.training.evaluate import load_model, make_trainer
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
@@ -96,8 +96,7 @@ class RoundingSettings:
             what = f"each is a number of bits per element, 1 to {MOST_BITS}; give at least one"
             raise UserError(f"levels={','.join(map(str, self.levels))}: {what}")
         for name, least in (("num_examples", 2), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
+            check_number(name, getattr(self, name), least)
 
 
 def measure_rounded(run: Run, folder: RunFolder, settings: RoundingSettings) -> Rounded:
