@@ -204,7 +204,7 @@ def _name_end(axes: Axes, label: str, end: tuple[float, float], neighbour: tuple
     """The name of a model at the end of a path, on the side where the path is not."""
     x, y = end[0] - neighbour[0], end[1] - neighbour[1]
     length = math.hypot(x, y) or 1.0
-    sides = {"ha": "left" if x >= 0 else "right", "va": "bottom" if y >= 0 else "top"}
+    sides: dict[str, Any] = {"ha": "left" if x >= 0 else "right", "va": "bottom" if y >= 0 else "top"}
     offset = (10 * x / length, 10 * y / length)
     text = axes.annotate(label, end, offset, textcoords="offset points", fontsize=9, **sides)
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
