@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ _DECODED_COLUMNS = {
 def print_result(result: Result, folder: str) -> None:
     """The numbers of one finished run."""
     table = _table(f"run {result['id']}", ["measure", "value"], numeric=[False, False])
-    test = result["test"]
+    test = {name: math.nan if score is None else score for name, score in result["test"].items()}  # null: diverged
     decoded, how = result.get("decoded", {}), _FORCED if "decoded" in result else ""
     for label, value in describe_decoding(decoded):
         table.add_row(label, value)
