@@ -194,7 +194,10 @@ def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
         for run in trial_folders(folder / "capacity.json"):
             yield run.name, run if run.is_dir() else Missing(run.name, f"its folder {run} is gone")
         return
-    inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=_order)
+    inside = sorted(
+        (path for path in folder.iterdir() if path.is_dir()),
+        key=lambda path: (int(path.name), "") if path.name.isdigit() else (10**9, path.name),  # cells by number
+    )
     is_sweep = any((path / "cell.json").exists() for path in inside)
     for path in inside:
         if (path / "cell.json").exists():
@@ -204,11 +207,6 @@ def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
             yield path.name, Missing(path.name, "set aside by rerun=true; the newer run counts") if is_old else path
         elif is_sweep and path.name.isdigit():
             yield path.name, Missing(f"cell {path.name}", "not finished: it has no cell.json")
-
-
-def _order(path: Path) -> tuple[int, str]:
-    """Cells by number, then the rest by name."""
-    return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
 
 
 def _open_cell(sweep: Path, file: Path) -> tuple[str, Path | Missing]:

@@ -58,13 +58,23 @@ class Comparison:
         self.searches = searches
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
-        self.varying = [key for key in keys if len(set(map(str, self._values(key)))) > 1]
+        self.varying = [key for key in keys if len(self._values(key)) > 1]
         self.naming = self._naming()
-        self.runs.sort(key=self._order)
+        self.runs.sort(
+            key=lambda run: (
+                self.count(run),
+                str(run.pattern),
+                self.describe(run, task=False),
+                self.describe(run, task=True),
+                run.rate or 0.0,
+                run.seed,
+            )
+        )
 
-    def _order(self, run: ReportedRun) -> tuple[Any, ...]:
-        settings = (self.describe(run, task=False), self.describe(run, task=True))
-        return self.count(run), str(run.pattern), *settings, run.rate or 0.0, run.seed
+    def _values(self, key: str) -> set[str]:
+        """What a setting is in the runs that have it: a letter's is that of runs with this letter."""
+        values = [self.setting(run, key) for run in self.runs]
+        return {str(value) for value in values if value is not None or key.partition(".")[0] not in _BY_LETTER}
 
     def count(self, run: ReportedRun) -> int:
         """Layers with the compared letter."""
@@ -79,8 +89,10 @@ class Comparison:
         group, _, rest = key.partition(".")
         if group in _BY_LETTER and rest.partition(".")[0] not in run.identity["letters"]:
             return None
-        flat = self._flat[id(run)]
-        return flat[key] if key in flat else _look_up(run.config, _places(key))
+        flat, config = self._flat[id(run)], flatten(run.config)
+        if key in flat:
+            return flat[key]
+        return next((config[place] for place in _places(key) if place in config), "default")
 
     def _naming(self) -> list[str]:
         """Settings that vary and name a model: lists and those of `data` only where the others leave it open.
@@ -117,13 +129,8 @@ class Comparison:
         """Runs that differ by seed only, for every learning rate."""
         found: dict[tuple[str, str, str, float | None], list[ReportedRun]] = {}
         for run in self.runs:
-            key = (
-                spell_pattern(run.pattern),
-                self.describe(run, task=False),
-                self.describe(run, task=True),
-                run.rate,
-            )
-            found.setdefault(key, []).append(run)
+            settings = self.describe(run, task=False), self.describe(run, task=True)
+            found.setdefault((spell_pattern(run.pattern), *settings, run.rate), []).append(run)
         return [SeedGroup(*key, tuple(group)) for key, group in found.items()]
 
     def models(self) -> list[SeedGroup]:
@@ -156,10 +163,6 @@ class Comparison:
         depths = {len(other.pattern) for other in self.runs}
         shown = own if matched or len(depths) > 1 else {}
         return {key: str(value) for key, value in (values | shown).items()}
-
-    def _values(self, key: str) -> list[Any]:
-        values = [self.setting(run, key) for run in self.runs]
-        return [value for value in values if value is not None] if key.partition(".")[0] in _BY_LETTER else values
 
     def shared(self) -> dict[str, Any]:
         """Settings that differ from their defaults, or have none, and are the same in every run that has them."""
@@ -204,11 +207,6 @@ def _places(key: str) -> list[str]:
         name = ".".join(rest)
         return [f"{kind}s.{letter}.{name}", f"{kind}.{name}"]
     return ["trainer.precision"] if key == "precision" else [key]
-
-
-def _look_up(config: Mapping[str, Any], places: Iterable[str]) -> Any:
-    flat = flatten(config)
-    return next((flat[place] for place in places if place in flat), "default")
 
 
 def _brief(value: Any) -> str:

@@ -66,7 +66,7 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str | None
             figures=[(one.name, series, one.to_html(series.rows) if series.rows else {}) for one, series in shown],
             columns=RUN_COLUMNS,
             runs=runs,
-            links={name: _link(text) for name, text in tables.items()},
+            tables=tables,
             plotly=get_plotlyjs(),
         )
     )
@@ -78,10 +78,12 @@ def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
     """A run under `RUN_COLUMNS`."""
     result, task = run.result, run.identity["task"]["name"]
     told = comparison.describe(run, task=True, without=["task.name"], named=False)
+    letters = run.identity["letters"].items()
+    mixers = " ".join(f"{name}={(letter.get('mixer') or {}).get('name', 'none')}" for name, letter in letters)
     return {
         "run": run.name,
         "pattern": spell_pattern(run.pattern),
-        "model": comparison.describe(run, task=False, named=False) or _mixers(run.identity["letters"]),
+        "model": comparison.describe(run, task=False, named=False) or mixers,
         "task": f"{task} {told}".strip(),
         "learning_rate": run.rate,
         "seed": run.seed,
@@ -90,20 +92,12 @@ def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
         "chance": result["chance_accuracy"],
         "parameters": result["parameters"]["total"],
         "backbone_parameters": result["parameters"]["backbone"],
-        **{
-            key: result[key]
-            for key in ("context", "state_bits", "step_flops", "step_bytes", "steps", "stopped", "seconds")
-        },
+        **{key: result[key] for key in (*_SIZES[2:], *_MEANS[:3])},
         "backend": " ".join(f"{name}={backend}" for name, backend in result["backend"].items()),
         "device": result["hardware"].get("device"),
         "threads": result["hardware"].get("threads"),
         "commit": _commit(result["code"]),
     }
-
-
-def _mixers(letters: Mapping[str, Any]) -> str:
-    named = {name: (letter.get("mixer") or {}).get("name", "none") for name, letter in letters.items()}
-    return " ".join(f"{name}={mixer}" for name, mixer in named.items())
 
 
 def _mixed(runs: Sequence[ReportedRun]) -> list[str]:
@@ -139,15 +133,12 @@ def _alarms(collection: Collection) -> Iterator[str]:
             )
 
 
-def _link(text: str) -> str:
-    """A file inside the page, so that it stays with the page when that is moved."""
-    return f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
-
-
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["spell"] = spell
+    # a file inside the page, so that it stays with the page when that is moved
+    environment.filters["link"] = lambda text: f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
     return environment

@@ -1,8 +1,8 @@
 """Colours, marks, labels and legends that the figures share, in a browser and as stills."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +21,8 @@ LONG = 36
 
 Row = dict[str, Any]
 """Of the table of a figure."""
+
+M = TypeVar("M", bound=Mapping[str, Any])
 
 
 class Mark(NamedTuple):
@@ -51,9 +53,9 @@ def marks(labels: Iterable[Any]) -> dict[Any, Mark]:
     return looks
 
 
-def by_label(rows: Iterable[Row], key: str = "label") -> dict[Any, list[Row]]:
+def by_label(rows: Iterable[M], key: str = "label") -> dict[Any, list[M]]:
     """Rows by the value of one column, in the order of first use."""
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[M]] = {}
     for row in rows:
         groups.setdefault(row[key], []).append(row)
     return groups

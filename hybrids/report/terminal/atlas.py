@@ -13,7 +13,7 @@ from hybrids.training import files
 from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Properties, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
-from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
+from hybrids.triangle.atlas.table import QUANTITIES, Architecture, architectures, sizes
 
 COLUMNS = ("name", "class", "source", "confirmed", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
 
@@ -89,15 +89,11 @@ def table_rows(rows: Sequence[AtlasRow]) -> list[list[str]]:
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
         spelt = [prop.spelt for prop in (holds.efficiency, holds.compactness, holds.recall)]
-        confirmed = " / ".join(_short(read) for read in (one.confirmed, one.confirmed_layers) if read)
+        read = [text for text in (one.confirmed, one.confirmed_layers) if text]  # a site, or <owner>/<name>: <path>
+        confirmed = " / ".join(urlsplit(text).netloc or text.partition(":")[0].rpartition("/")[2] for text in read)
         known = [one.name, holds.label, one.source, confirmed, layers]
         shown.append([*known, *spelt, *placed, row.measured, one.preset or ""])
     return shown
-
-
-def _short(confirmed: str) -> str:
-    """The repository's name, or the site of an address."""
-    return urlsplit(confirmed).netloc or confirmed.partition(":")[0].rpartition("/")[2]
 
 
 def describe(row: AtlasRow) -> list[tuple[str, str]]:
@@ -107,7 +103,9 @@ def describe(row: AtlasRow) -> list[tuple[str, str]]:
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
     lines = [("published", f"{one.published}, {one.source}"), ("read in", one.confirmed or _UNREAD)]
     lines += [("layers", one.pattern.compact()), ("layers read in", one.confirmed_layers or _UNREAD)]
-    lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
+    for letter, parts in one.letters.items():
+        spelt = (f"{part.title} ({part.note})" if part.note else part.title for part in parts)
+        lines.append((f"  {letter}", ", ".join(spelt)))
     lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
     lines += [("reach(n)", one.spell("reach"))]
     for name, prop in (("E", holds.efficiency), ("C", holds.compactness), ("R", holds.recall)):
@@ -124,10 +122,6 @@ def describe(row: AtlasRow) -> list[tuple[str, str]]:
 _UNREAD = "nothing but the paper, as remembered"
 
 _UNITS = {"state": "elements carried", "step": "FLOPs of a step", "reach": "elements that a query can reach"}
-
-
-def _spell_part(part: Part) -> str:
-    return f"{part.title} ({part.note})" if part.note else part.title
 
 
 def record(row: AtlasRow) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ _DECODED_COLUMNS = {
 def print_result(result: Result, folder: str) -> None:
     """The numbers of one finished run."""
     table = _table(f"run {result['id']}", ["measure", "value"], numeric=[False, False])
-    test = result["test"]
+    test = {name: math.nan if score is None else score for name, score in result["test"].items()}  # null: diverged
     decoded, how = result.get("decoded", {}), _FORCED if "decoded" in result else ""
     for label, value in describe_decoding(decoded):
         table.add_row(label, value)
@@ -95,7 +96,9 @@ def print_grid(cells: Sequence[GridCell], folder: str) -> None:
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Any table; columns of numbers stand to the right."""
-    table = _table(title, columns, numeric=[all(_is_number(row[i]) for row in rows) for i in range(len(columns))])
+    is_number = re.compile(r"[-+.,\dexn]*").fullmatch
+    numeric = [all(is_number(str(row[i])) for row in rows) for i in range(len(columns))]
+    table = _table(title, columns, numeric=numeric)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     _print(table)
@@ -106,10 +109,6 @@ def _table(title: str, columns: Sequence[str], numeric: Sequence[bool]) -> Table
     for column, is_right in zip(columns, numeric, strict=True):
         table.add_column(column, justify="right" if is_right else "left", overflow="fold")
     return table
-
-
-def _is_number(cell: object) -> bool:
-    return bool(re.fullmatch(r"[-+.,\dexn]*", str(cell)))
 
 
 def _print(table: Table) -> None:

@@ -13,9 +13,9 @@ import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
 from hybrids.errors import UserError
-from hybrids.training import wandb_result
 from hybrids.report.page.figure import find_figures
 from hybrids.report.page.figures.triangle import PAIRS
+from hybrids.training import wandb_result
 from hybrids.training.wandb_result import place_key, score_key, size_key
 from hybrids.triangle.place import FACTORS
 

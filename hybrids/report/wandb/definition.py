@@ -8,7 +8,6 @@ from typing import Any
 import wandb
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
-from pydantic import BaseModel
 from wandb.errors import Error as WandbError
 from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
@@ -28,8 +27,9 @@ class Definition:
 
     def write(self, path: Path) -> None:
         """The JSON that wandb-workspaces makes of them, as one file."""
-        parts = {"workspace": self.workspace._to_model(), "report": self.report._to_model()}
-        record = {"version": VERSION, **{name: _to_json(model) for name, model in parts.items()}}
+        record: dict[str, Any] = {"version": VERSION}
+        for name, model in (("workspace", self.workspace._to_model()), ("report", self.report._to_model())):
+            record[name] = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, json.dumps(record, indent=1) + "\n")
 
@@ -37,12 +37,14 @@ class Definition:
         """Take over the ids of the definition in `path`, so that what was saved is replaced and not doubled."""
         if not path.is_file():
             return
-        old = read(path).workspace, read(path).report
-        if (old[0].entity, old[0].project) != (self.workspace.entity or old[0].entity, self.workspace.project):
+        old = read(path)
+        is_same_project = old.workspace.project == self.workspace.project
+        if not is_same_project or self.workspace.entity not in ("", old.workspace.entity):
             return
-        self._set_entity(old[0].entity)
-        self.workspace._internal_id, self.workspace._internal_name = old[0]._internal_id, old[0]._internal_name
-        self.report.id = old[1].id
+        self.workspace.entity = self.report.entity = old.workspace.entity
+        self.workspace._internal_id = old.workspace._internal_id
+        self.workspace._internal_name = old.workspace._internal_name
+        self.report.id = old.report.id
 
     def upload(self, path: Path, entity: str) -> None:
         """Save both to W&B for a user or team, empty: the default one, and their ids to `path`.
@@ -54,8 +56,8 @@ class Definition:
             if not entity:
                 raise UserError("W&B names no default entity; give the user or team: entity=<name>")
             if entity != self.workspace.entity:
-                self._forget()
-                self._set_entity(entity)
+                self.workspace._internal_id = self.workspace._internal_name = self.report.id = ""
+                self.workspace.entity = self.report.entity = entity
             for part in (self.report, self.workspace):  # a report makes its project, where there is none
                 part.save()
                 self.write(path)
@@ -63,12 +65,6 @@ class Definition:
             reason = " ".join(str(error).split())
             again = f"hybrids dashboard upload={path} tries again"
             raise UserError(f"W&B does not take the dashboard ({reason}); {again}") from error
-
-    def _set_entity(self, entity: str) -> None:
-        self.workspace.entity = self.report.entity = entity
-
-    def _forget(self) -> None:
-        self.workspace._internal_id = self.workspace._internal_name = self.report.id = ""
 
 
 def read(path: Path) -> Definition:
@@ -86,7 +82,3 @@ def read(path: Path) -> Definition:
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise UserError(f"{path} is no dashboard, or damaged ({reason}); delete it and make it again") from error
-
-
-def _to_json(model: BaseModel) -> Any:
-    return json.loads(model.model_dump_json(by_alias=True, exclude_none=True))

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Still
 
-from hybrids.report.page.collect import ReportedRun
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import Row, add_legend, by_label, column, hover, logarithmic, marks
@@ -21,8 +20,9 @@ def _tabulate(comparison: Comparison) -> Series:
     for model in comparison.models():
         for run in model.runs:
             shared = {"label": model.label, "learning_rate": model.rate, "seed": run.seed, "run": run.name}
-            if run.rounded is None:
-                unmeasured += [run.name] if _has_recall(run) else []
+            if run.rounded is None:  # without recalled bits at the context of training hybrids bits refuses a run
+                recalled = [place["recalled_bits"] for place in run.places if place["context"] == run.result["context"]]
+                unmeasured += [run.name] if any(bits is not None for bits in recalled) else []
             elif run.rounded.is_learned:
                 rows += [shared | row for row in _states(run.rounded)]
             else:
@@ -38,11 +38,6 @@ def _tabulate(comparison: Comparison) -> Series:
         f"{KEPT:.0%} (dotted). The steps of the rounding are fixed on validation examples."
     )
     return Series("Effective bits", caption, (*_STATE, *_RECALL, "is_smallest", "run"), rows, notes)
-
-
-def _has_recall(run: ReportedRun) -> bool:
-    """Whether recalled bits are known at the context of training: without them hybrids bits refuses the run."""
-    return any(p["context"] == run.result["context"] and p["recalled_bits"] is not None for p in run.places)
 
 
 def _states(rounded: Rounded) -> Iterator[Row]:

@@ -30,13 +30,11 @@ def _curves(rows: Iterable[Row]) -> dict[str, list[Row]]:
     groups = by_label(rows)
     for label, group in groups.items():
         curves.setdefault(tuple(row[key] for row in group for key in ("context", *_QUANTITIES)), []).append(label)
-    return {_join(labels): groups[labels[0]] for labels in curves.values()}
-
-
-def _join(labels: Sequence[str], most: int = 4) -> str:
-    shown = labels if len(labels) <= most else labels[: most - 1]
-    further = f" and {len(labels) - len(shown)} more" if len(shown) < len(labels) else ""
-    return ", ".join(shown) + further
+    named = {}
+    for labels in curves.values():
+        name = ", ".join(labels) if len(labels) <= 4 else f"{', '.join(labels[:3])} and {len(labels) - 3} more"
+        named[name] = groups[labels[0]]
+    return named
 
 
 def _draw_still(rows: Sequence[Row]) -> Still:

@@ -80,8 +80,8 @@ def _draw_still(rows: Sequence[Row]) -> Still:
     axes = figure.subplots()
     ends, (bottom, top) = _state_ends(rows), _recall_ends(rows)
     for share in UTILISATIONS:
-        style, shade = ("-", "black") if share == 1 else (":", "0.6")
-        axes.plot(ends, [share * end for end in ends], style, c=shade, lw=1)
+        colour, dash = ("black", "-") if share == 1 else ("0.6", ":")
+        axes.plot(ends, [share * end for end in ends], color=colour, ls=dash, lw=1)
         text = "r = s" if share == 1 else f"{100 * share:g} %"
         name = axes.text(ends[1], share * ends[1], text, fontsize=8, ha="right", va="bottom", clip_on=True)
         name.set_in_layout(False)  # it may lie outside, where it would leave no room for the axes

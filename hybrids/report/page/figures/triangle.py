@@ -48,7 +48,7 @@ def _tabulate(comparison: Comparison) -> Series:
 def _places(comparison: Comparison, family: str, models: Iterable[SeedGroup]) -> Iterator[Row]:
     """Every model at every context: means over its seeds."""
     for model in models:
-        by_context = by_label((dict(place) for run in model.runs for place in run.places), "context")
+        by_context = by_label((place for run in model.runs for place in run.places), "context")
         for context, places in sorted(by_context.items()):
             recalls = [place["recall"] for place in places if place["recall"] is not None]
             yield _with_total(
@@ -204,15 +204,9 @@ def _name_end(axes: Axes, label: str, end: tuple[float, float], neighbour: tuple
     """The name of a model at the end of a path, on the side where the path is not."""
     x, y = end[0] - neighbour[0], end[1] - neighbour[1]
     length = math.hypot(x, y) or 1.0
-    text = axes.annotate(
-        label,
-        end,
-        (10 * x / length, 10 * y / length),
-        textcoords="offset points",
-        fontsize=9,
-        ha="left" if x >= 0 else "right",
-        va="bottom" if y >= 0 else "top",
-    )
+    sides: dict[str, Any] = {"ha": "left" if x >= 0 else "right", "va": "bottom" if y >= 0 else "top"}
+    offset = (10 * x / length, 10 * y / length)
+    text = axes.annotate(label, end, offset, textcoords="offset points", fontsize=9, **sides)
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
