@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybrids import registry
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject
 from hybrids.errors import UserError
@@ -27,6 +28,20 @@ def declarations_are_plausible(subject: Subject) -> None:
         assert isinstance(value, int), f"{name} is {value!r}; it must be an integer"
         assert value > 0, f"{name} is {value}; it must be positive"
     assert task.generated_on in ("device", "host"), f"generated_on is {task.generated_on!r}; allowed: device, host"
+
+
+def choices_are_words_of_settings(subject: Subject) -> None:
+    """Each key of `choices` is a setting, its default is one of its words, and any other word raises UserError."""
+    defaults = registry.defaults_of(subject.cls)
+    for name, words in subject.cls.choices.items():
+        assert name in defaults, f"choices has {name!r}, which is no setting: {', '.join(defaults)}"
+        allowed = f"choices[{name!r}] is {', '.join(words)}"
+        assert defaults[name] in words, f"{name} is {defaults[name]!r} by default, {allowed}"
+        try:
+            subject.cls(**{**subject.settings, name: "?"})
+        except UserError:
+            continue
+        raise AssertionError(f"{name}='?' is accepted, {allowed}")
 
 
 def batches_have_declared_shapes(subject: Subject) -> None:
@@ -109,6 +124,16 @@ def slices_are_declared(subject: Subject) -> None:
         assert list(values) == sorted(set(values)), f"slice_values[{key!r}] = {values} is not ascending"
         stray = set(found[key].tolist()) - set(values)
         assert not stray, f"slices[{key!r}] takes values {sorted(stray)}, which slice_values does not declare"
+
+
+def facts_slice_counts_facts(subject: Subject) -> None:
+    """`facts_slice`, where there is one, is a slice key whose values are `facts`, where that is a number."""
+    task = subject.task()
+    key, slices = task.facts_slice, _sample(task, range(NUM_EXAMPLES)).slices
+    assert key is None or key in slices, f"facts_slice is {key!r}; slices are {', '.join(slices) or 'none'}"
+    if key is not None and task.facts is not None:
+        found = set(slices[key].tolist())
+        assert found == {task.facts}, f"slices[{key!r}] takes values {sorted(found)}, facts is {task.facts}"
 
 
 def chance_is_not_beaten_by_a_constant(subject: Subject) -> None:
@@ -194,6 +219,7 @@ TASK_CHECKS: tuple[Check, ...] = (
     settings_are_a_schema,
     settings_make_the_task_again,
     declarations_are_plausible,
+    choices_are_words_of_settings,
     batches_have_declared_shapes,
     numbers_are_in_range,
     examples_depend_on_their_index_alone,
@@ -201,6 +227,7 @@ TASK_CHECKS: tuple[Check, ...] = (
     oracle_agrees,
     answers_can_be_known,
     slices_are_declared,
+    facts_slice_counts_facts,
     tokens_have_spellings,
     chance_is_not_beaten_by_a_constant,
     recalled_bits_are_consistent,
