@@ -16,10 +16,10 @@ from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import powers_of_two
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, Ordered, hub_graphs, order_edges, uniform_graphs
+from hybrids_plugins.tasks.is_tree.searches import Words, search_trace
+from hybrids_plugins.tasks.is_tree.steps import Edges, find_edge, find_record, is_tree, search_walk, tour
 from hybrids_plugins.tasks.is_tree.traces import Trace, always, cut, join, pack
-from hybrids_plugins.tasks.is_tree.tree_search import Words, search_trace
-from hybrids_plugins.tasks.is_tree.tree_steps import Edges, find_edge, find_record, is_tree, search_walk, tour
-from hybrids_plugins.tasks.is_tree.tree_walk import Forest, visit, walk_forest
+from hybrids_plugins.tasks.is_tree.walks import Forest, visit, walk_forest
 
 SPECIALS = (
     "[PAD]",
