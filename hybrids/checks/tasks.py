@@ -191,15 +191,11 @@ def sizes_keep_the_vocabulary(subject: Subject) -> None:
     for name, values in task.sizes.items():
         assert name in task.settings(), f"sizes has {name!r}, which is no setting: {', '.join(task.settings())}"
         assert values, f"sizes[{name!r}] is empty"
-        for value in values:
-            try:
-                other = task.resize(**{name: value})
-            except UserError:  # a size that needs another one to change along with it
-                continue
-            what, got = f"resize({name}={value})", other.settings()[name]
-            assert got == value, f"{what} gives a task with {name}={got}"
-            _assert_vocabulary(other, task, what)
-            _assert_solved(other, _sample(other, range(4)), f" after {what}")
+    for name, value, other in resized(task):
+        what, got = f"resize({name}={value})", other.settings()[name]
+        assert got == value, f"{what} gives a task with {name}={got}"
+        _assert_vocabulary(other, task, what)
+        _assert_solved(other, _sample(other, range(4)), f" after {what}")
 
 
 def contexts_scale(subject: Subject) -> None:
@@ -234,6 +230,17 @@ TASK_CHECKS: tuple[Check, ...] = (
     sizes_keep_the_vocabulary,
     contexts_scale,
 )
+
+
+def resized(task: Any) -> Iterator[tuple[str, int, Any]]:
+    """Each value of `sizes` with the task at it, but those that need another size to change along with them."""
+    for name, values in task.sizes.items():
+        for value in values:
+            try:
+                other = task.resize(**{name: value})
+            except UserError:
+                continue
+            yield name, value, other
 
 
 def _sample(task: Any, index: Any, *, seed: int = 0, split: Split = Split.TRAIN) -> Batch:

@@ -8,10 +8,9 @@ from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
+from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, grid_of_pairs, slot_weights
 from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.setting_checks import check_number
-from hybrids.tasks.sizes import powers_of_two
 
 
 @register("task", "mqar_updates", source="HazyResearch/zoology, forgetting MQAR; arXiv:2312.04927")
@@ -64,11 +63,7 @@ class UpdatedAssociativeRecall(RecallTask):
         self._context = 2 * (num_pairs + num_updates)
         bits = bits_of_values(num_pairs, self.num_values, distinct=distinct_values)
         self.stored = Stored(num_pairs, self.num_values, bits)  # an update replaces a fact
-        most = min(8 * num_pairs, self.num_keys)
-        self.grid = {
-            "length": powers_of_two(length // 2, 8 * length),
-            "num_pairs": powers_of_two((num_pairs + 1) // 2, most),
-        }
+        self.grid = grid_of_pairs(length, num_pairs, self.num_keys)
         self._slot_weights(torch.device("cpu"))  # refuses a power
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:

@@ -125,8 +125,7 @@ class IsTree(RecallTask, DecodedTask):
         tokens = torch.cat([self._prompt(ordered.ends), trace.tokens], dim=1)
         positions = trace.places + self.prompt_length - 1
         label = graphs.is_tree.to(torch.int64)
-        slices = {"num_nodes": torch.full_like(label, self.num_nodes), "is_tree": label}
-        return Batch(tokens, positions, trace.targets, trace.valid, slices)
+        return self.make_batch(tokens, positions, trace.targets, valid=trace.valid, is_tree=label)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What stands after each position once the trace is written behind the prompt, step by step."""
