@@ -86,8 +86,11 @@ class UpdatedAssociativeRecall(RecallTask):
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """A dictionary of the context, in which a later binding overwrites an earlier one."""
-        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
-        return torch.tensor([self._read(row, asked) for row, asked in rows], device=tokens.device)
+        answers, end = [], self._context
+        for row, asked in zip(tokens.tolist(), positions.tolist(), strict=True):
+            bound = dict(zip(row[:end:2], row[1:end:2], strict=True))
+            answers.append([bound.get(row[position], 0) for position in asked])
+        return torch.tensor(answers, device=tokens.device)
 
     def spell(self, token: int) -> str:
         """`k7`, `v3`, and `.` for token 0."""
@@ -99,10 +102,6 @@ class UpdatedAssociativeRecall(RecallTask):
         """Pairs and updates in proportion (rounded down, at least 1 pair)."""
         pairs, updates = (number * context // self.length for number in (self.num_pairs, self.num_updates))
         return self.replace(length=context, num_pairs=max(1, pairs), num_updates=updates)
-
-    def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
-        bound = dict(zip(tokens[: self._context : 2], tokens[1 : self._context : 2], strict=True))
-        return [bound.get(tokens[position], 0) for position in asked]
 
     def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
         return slot_weights((self.length - self._context) // 2, self.power, device)

@@ -120,7 +120,9 @@ class IsTree(RecallTask, DecodedTask):
         self.grid = {"num_nodes": powers_of_two(low, min(max_num_nodes, 8 * num_nodes))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
-        graphs, ordered = self._draw(Draws.of(index, seed=seed, stream=split))
+        draws = Draws.of(index, seed=seed, stream=split)
+        graphs = GENERATORS[self.graph](draws, self.num_nodes)
+        ordered = order_edges(graphs, draws.distinct("order", self.num_nodes - 1, self.num_nodes - 1))
         trace = pack(self._write(graphs, ordered), length=self.trace_length, num_targets=self.num_targets)
         tokens = torch.cat([self._prompt(ordered.ends), trace.tokens], dim=1)
         positions = trace.places + self.prompt_length - 1
@@ -194,10 +196,6 @@ class IsTree(RecallTask, DecodedTask):
         ):
             if getattr(self, name) != default and self.mode not in modes:
                 raise UserError(f"{name}={getattr(self, name)} needs mode={' or '.join(modes)}, not mode={self.mode}")
-
-    def _draw(self, draws: Draws) -> tuple[Graphs, Ordered]:
-        graphs = GENERATORS[self.graph](draws, self.num_nodes)
-        return graphs, order_edges(graphs, draws.distinct("order", self.num_nodes - 1, self.num_nodes - 1))
 
     def _prompt(self, ends: Int[Tensor, "B n_1 2"]) -> Int[Tensor, "B C"]:
         """Of the edges with these ends, in their order."""
