@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hybrids import registry
+from hybrids.errors import UserError
 from hybrids.report.terminal.examples import fact_rows, modes_of, print_examples, read_examples, spell_settings
 from hybrids.task import Split, Task
 
@@ -89,7 +90,7 @@ def shrink(task: Task) -> Task:
     for size, values in task.sizes.items():
         try:
             smaller = smaller.resize(**{size: min(values)})
-        except ValueError:  # a size that needs another one to change along with it
+        except UserError:  # a size that needs another one to change along with it
             continue
     return smaller
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybrids import registry
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject
 from hybrids.errors import UserError
@@ -27,6 +28,20 @@ def declarations_are_plausible(subject: Subject) -> None:
         assert isinstance(value, int), f"{name} is {value!r}; it must be an integer"
         assert value > 0, f"{name} is {value}; it must be positive"
     assert task.generated_on in ("device", "host"), f"generated_on is {task.generated_on!r}; allowed: device, host"
+
+
+def choices_are_words_of_settings(subject: Subject) -> None:
+    """Each key of `choices` is a setting, its default is one of its words, and any other word raises UserError."""
+    defaults = registry.defaults_of(subject.cls)
+    for name, words in subject.cls.choices.items():
+        assert name in defaults, f"choices has {name!r}, which is no setting: {', '.join(defaults)}"
+        allowed = f"choices[{name!r}] is {', '.join(words)}"
+        assert defaults[name] in words, f"{name} is {defaults[name]!r} by default, {allowed}"
+        try:
+            subject.cls(**{**subject.settings, name: "?"})
+        except UserError:
+            continue
+        raise AssertionError(f"{name}='?' is accepted, {allowed}")
 
 
 def batches_have_declared_shapes(subject: Subject) -> None:
@@ -111,6 +126,16 @@ def slices_are_declared(subject: Subject) -> None:
         assert not stray, f"slices[{key!r}] takes values {sorted(stray)}, which slice_values does not declare"
 
 
+def facts_slice_counts_facts(subject: Subject) -> None:
+    """`facts_slice`, where there is one, is a slice key whose values are `facts`, where that is a number."""
+    task = subject.task()
+    key, slices = task.facts_slice, _sample(task, range(NUM_EXAMPLES)).slices
+    assert key is None or key in slices, f"facts_slice is {key!r}; slices are {', '.join(slices) or 'none'}"
+    if key is not None and task.facts is not None:
+        found = set(slices[key].tolist())
+        assert found == {task.facts}, f"slices[{key!r}] takes values {sorted(found)}, facts is {task.facts}"
+
+
 def chance_is_not_beaten_by_a_constant(subject: Subject) -> None:
     """`chance_accuracy` is in [0, 1], and no constant answer does better than it by more than luck."""
     task = subject.task()
@@ -166,15 +191,11 @@ def sizes_keep_the_vocabulary(subject: Subject) -> None:
     for name, values in task.sizes.items():
         assert name in task.settings(), f"sizes has {name!r}, which is no setting: {', '.join(task.settings())}"
         assert values, f"sizes[{name!r}] is empty"
-        for value in values:
-            try:
-                other = task.resize(**{name: value})
-            except UserError:  # a size that needs another one to change along with it
-                continue
-            what, got = f"resize({name}={value})", other.settings()[name]
-            assert got == value, f"{what} gives a task with {name}={got}"
-            _assert_vocabulary(other, task, what)
-            _assert_solved(other, _sample(other, range(4)), f" after {what}")
+    for name, value, other in resized(task):
+        what, got = f"resize({name}={value})", other.settings()[name]
+        assert got == value, f"{what} gives a task with {name}={got}"
+        _assert_vocabulary(other, task, what)
+        _assert_solved(other, _sample(other, range(4)), f" after {what}")
 
 
 def contexts_scale(subject: Subject) -> None:
@@ -194,6 +215,7 @@ TASK_CHECKS: tuple[Check, ...] = (
     settings_are_a_schema,
     settings_make_the_task_again,
     declarations_are_plausible,
+    choices_are_words_of_settings,
     batches_have_declared_shapes,
     numbers_are_in_range,
     examples_depend_on_their_index_alone,
@@ -201,12 +223,24 @@ TASK_CHECKS: tuple[Check, ...] = (
     oracle_agrees,
     answers_can_be_known,
     slices_are_declared,
+    facts_slice_counts_facts,
     tokens_have_spellings,
     chance_is_not_beaten_by_a_constant,
     recalled_bits_are_consistent,
     sizes_keep_the_vocabulary,
     contexts_scale,
 )
+
+
+def resized(task: Any) -> Iterator[tuple[str, int, Any]]:
+    """Each value of `sizes` with the task at it, but those that need another size to change along with them."""
+    for name, values in task.sizes.items():
+        for value in values:
+            try:
+                other = task.resize(**{name: value})
+            except UserError:
+                continue
+            yield name, value, other
 
 
 def _sample(task: Any, index: Any, *, seed: int = 0, split: Split = Split.TRAIN) -> Batch:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hybrids.errors import UserError
 from hybrids.rng import Draws
+from hybrids.tasks.sizes import powers_of_two
 
 
 @lru_cache(maxsize=64)
@@ -41,3 +42,12 @@ def draw_fillers(draws: Draws, length: int, vocab_size: int, *, is_random: bool)
     if is_random:
         return draws.integers("fillers", length, vocab_size)
     return torch.zeros(len(draws.rows), length, dtype=torch.int64, device=draws.rows.device)
+
+
+def grid_of_pairs(length: int, num_pairs: int, num_keys: int) -> dict[str, tuple[int, ...]]:
+    """Powers of two from half to eight times of both, the pairs as far as there are keys."""
+    most = min(8 * num_pairs, num_keys)
+    return {
+        "length": powers_of_two(length // 2, 8 * length),
+        "num_pairs": powers_of_two((num_pairs + 1) // 2, most),
+    }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from hybrids.task import Batch, Task
@@ -41,9 +41,11 @@ class SizedTask(Task):
         tokens: Int[Tensor, "B T"],
         positions: Int[Tensor, "... P"],
         targets: Int[Tensor, "B P"],
+        *,
+        valid: Bool[Tensor, "B P"] | None = None,
         **varying: Int[Tensor, " B"],
     ) -> Batch:
-        """A batch in which every answer counts; only slices that vary have to be given."""
+        """A batch in which every answer counts that is not `valid=False`; only slices that vary have to be given."""
         constant = {name: torch.full_like(tokens[:, 0], getattr(self, name)) for name in self.constant_slices}
-        valid = torch.ones_like(targets, dtype=torch.bool)
+        valid = torch.ones_like(targets, dtype=torch.bool) if valid is None else valid
         return Batch(tokens, positions.expand_as(targets), targets, valid, {**constant, **varying})

@@ -40,6 +40,7 @@ class Copying(RecallTask):
     blanks. Shown answers are the form of arXiv:2402.01032 (Jelassi and others), which has no delay.
     """
 
+    facts_slice = "num_tokens"
     constant_slices = ("num_tokens",)
 
     def __init__(

@@ -32,6 +32,8 @@ class Index(QuestionTask):
     Source: arXiv:2402.18510, definition 4.2 and section 5.1. Differs: the pattern, which as printed counts characters.
     """
 
+    facts_slice = "num_tokens"
+
     def __init__(
         self, *, num_tokens: int = 32, num_symbols: int = 64, max_tokens: int = 512, mode: str = "vanilla"
     ) -> None:

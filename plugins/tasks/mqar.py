@@ -11,10 +11,9 @@ from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
+from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, grid_of_pairs, slot_weights
 from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.setting_checks import check_number
-from hybrids.tasks.sizes import powers_of_two
 
 
 class Segment(NamedTuple):
@@ -102,11 +101,7 @@ class MultiQueryAssociativeRecall(RecallTask):
         if len(pairs) == 1:
             bits = bits_of_values(num_pairs, self.num_values, distinct=distinct_values)
             self.stored, self.facts_end = Stored(num_pairs, self.num_values, bits), 2 * num_passes * num_pairs
-        most = min(8 * num_pairs, self.num_keys)
-        self.grid = {
-            "length": powers_of_two(length // 2, 8 * length),
-            "num_pairs": powers_of_two((num_pairs + 1) // 2, most),
-        }
+        self.grid = grid_of_pairs(length, num_pairs, self.num_keys)
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
         draws = Draws.of(index, seed=seed, stream=split)
@@ -125,8 +120,8 @@ class MultiQueryAssociativeRecall(RecallTask):
         written = [keys] * self.num_passes + [values] * self.num_passes + [keys]
         tokens.scatter_(1, columns, torch.cat(written, dim=1))
         asked = layout.asked.expand(len(index), -1).clone(memory_format=torch.contiguous_format)
-        slices = {"num_pairs": layout.num_pairs, "length": layout.length}
-        return Batch(tokens, positions, values, asked, {k: v.expand(len(index)) for k, v in slices.items()})
+        num_pairs, length = (x.expand(len(index)) for x in (layout.num_pairs, layout.length))
+        return self.make_batch(tokens, positions, values, valid=asked, num_pairs=num_pairs, length=length)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """The token after the first occurrence of each query: the context has all keys and comes first."""

@@ -82,8 +82,11 @@ class CompositionalAssociativeRecall(RecallTask):
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """A dictionary of the context, asked for the two tokens that end at each position."""
-        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
-        return torch.tensor([self._read(row, asked) for row, asked in rows], device=tokens.device)
+        answers = []
+        for row, asked in zip(tokens.tolist(), positions.tolist(), strict=True):
+            bound = {(row[3 * i], row[3 * i + 1]): row[3 * i + 2] for i in range(self.num_pairs)}
+            answers.append([bound.get((row[position - 1], row[position]), 0) for position in asked])
+        return torch.tensor(answers, device=tokens.device)
 
     def spell(self, token: int) -> str:
         """`a1`, `b2`, `v7`, and `.` for token 0."""
@@ -104,11 +107,6 @@ class CompositionalAssociativeRecall(RecallTask):
 
     def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
         return slot_weights(self.length // 3 - self.num_pairs, self.power, device)
-
-    def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
-        n = self.num_pairs
-        bound = {(tokens[3 * i], tokens[3 * i + 1]): tokens[3 * i + 2] for i in range(n)}
-        return [bound.get((tokens[position - 1], tokens[position]), 0) for position in asked]
 
     def _check_sizes(self) -> None:
         """UserError unless the pairs and queries fit into `length`, and keys and values into the vocabulary."""

@@ -8,10 +8,9 @@ from hybrids.errors import UserError
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
-from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
+from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, grid_of_pairs, slot_weights
 from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.setting_checks import check_number
-from hybrids.tasks.sizes import powers_of_two
 
 
 @register("task", "mqar_updates", source="HazyResearch/zoology, forgetting MQAR; arXiv:2312.04927")
@@ -64,11 +63,7 @@ class UpdatedAssociativeRecall(RecallTask):
         self._context = 2 * (num_pairs + num_updates)
         bits = bits_of_values(num_pairs, self.num_values, distinct=distinct_values)
         self.stored = Stored(num_pairs, self.num_values, bits)  # an update replaces a fact
-        most = min(8 * num_pairs, self.num_keys)
-        self.grid = {
-            "length": powers_of_two(length // 2, 8 * length),
-            "num_pairs": powers_of_two((num_pairs + 1) // 2, most),
-        }
+        self.grid = grid_of_pairs(length, num_pairs, self.num_keys)
         self._slot_weights(torch.device("cpu"))  # refuses a power
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
@@ -91,8 +86,11 @@ class UpdatedAssociativeRecall(RecallTask):
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """A dictionary of the context, in which a later binding overwrites an earlier one."""
-        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
-        return torch.tensor([self._read(row, asked) for row, asked in rows], device=tokens.device)
+        answers, end = [], self._context
+        for row, asked in zip(tokens.tolist(), positions.tolist(), strict=True):
+            bound = dict(zip(row[:end:2], row[1:end:2], strict=True))
+            answers.append([bound.get(row[position], 0) for position in asked])
+        return torch.tensor(answers, device=tokens.device)
 
     def spell(self, token: int) -> str:
         """`k7`, `v3`, and `.` for token 0."""
@@ -104,10 +102,6 @@ class UpdatedAssociativeRecall(RecallTask):
         """Pairs and updates in proportion (rounded down, at least 1 pair)."""
         pairs, updates = (number * context // self.length for number in (self.num_pairs, self.num_updates))
         return self.replace(length=context, num_pairs=max(1, pairs), num_updates=updates)
-
-    def _read(self, tokens: list[int], asked: list[int]) -> list[int]:
-        bound = dict(zip(tokens[: self._context : 2], tokens[1 : self._context : 2], strict=True))
-        return [bound.get(tokens[position], 0) for position in asked]
 
     def _slot_weights(self, device: torch.device) -> Float[Tensor, " S"]:
         return slot_weights((self.length - self._context) // 2, self.power, device)

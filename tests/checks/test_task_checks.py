@@ -1,5 +1,7 @@
 """Every check of what a task states finds the bug that was planted for it, and nothing in a task without bugs."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from planting import planting
@@ -77,6 +79,45 @@ class DescendingSlice(Lookup):
     @property
     def slice_values(self):
         return {"num_facts": (4, 2)}
+
+
+@plant(tasks.facts_slice_counts_facts, "facts_slice is 'num_pairs'; slices are num_facts")
+class NoSuchFactsSlice(Lookup):
+    facts_slice = "num_pairs"
+
+
+@plant(tasks.facts_slice_counts_facts, r"slices\['num_facts'\] takes values \[3\], facts is 4")
+class CountsOneFactLess(Changed):
+    facts_slice = "num_facts"
+
+    def change(self, batch, index):
+        return batch._replace(slices={"num_facts": batch.slices["num_facts"] - 1})
+
+
+CHOICES = tasks.choices_are_words_of_settings
+
+
+@plant(CHOICES, "choices has 'order', which is no setting: num_facts")
+class ChoiceOfNothing(Lookup):
+    choices: ClassVar = {"order": ("up", "down")}
+
+
+class Ordered(Lookup):
+    """Takes any order, and goes up if it is not down."""
+
+    choices: ClassVar = {"order": ("up", "down")}
+
+    def __init__(self, *, num_facts: int = 4, order: str = "up") -> None:
+        super().__init__(num_facts=num_facts)
+        self.order = order
+
+
+plant(CHOICES, "order='\\?' is accepted, choices\\['order'\\] is up, down")(Ordered)
+
+
+@plant(CHOICES, "order is 'up' by default, choices\\['order'\\] is left, right")
+class OtherChoices(Ordered):
+    choices: ClassVar = {"order": ("left", "right")}
 
 
 @plant(tasks.chance_is_not_beaten_by_a_constant, "chance_accuracy is 6.25; it must be from 0 to 1")

@@ -4,13 +4,13 @@ import io
 import json
 import re
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
 from rich.console import Console
 
 from hybrids import cli, registry
-from hybrids.errors import UserError
 from hybrids.report.terminal import examples
 from hybrids.task import Batch, DecodedTask, Episode, Split
 from hybrids_plugins.tasks.mqar import MultiQueryAssociativeRecall
@@ -25,10 +25,10 @@ class Lookup(DecodedTask):
     vocab_size, length, num_targets, max_new_tokens, stop_tokens = 10, 8, 3, 3, (6,)
     chance_accuracy, facts, bits, slice_values, sizes = 0.5, None, None, {"length": (8,)}, {}
 
+    choices: ClassVar = {"mode": ("left", "right")}
+
     def __init__(self, *, mode: str = "left"):
         self.mode = mode
-        if mode not in ("left", "right"):
-            raise UserError(f"mode={mode} must be one of left, right")
 
     def sample(self, index, *, seed, split):
         def row(*numbers):
@@ -178,7 +178,7 @@ def test_equal_tokens_at_the_end_are_shown_once():
     assert f". ({run} times)" in " ".join(printed(task).export_text().split())
 
 
-def test_modes_are_those_that_a_refusal_names():
+def test_modes_are_those_that_the_task_declares():
     assert examples.modes_of(Lookup) == ["left", "right"]
     assert examples.modes_of(MultiQueryAssociativeRecall) == []
 

@@ -23,6 +23,7 @@ class LookUp(DecodedTask):
     Chance: a constant is right on less than a third of the targets. Bits: None, the tool need not be remembered.
     """
 
+    facts_slice = "num_pairs"
     stop_tokens = (END,)
     special = SPECIAL
 

@@ -12,6 +12,7 @@ from hybrids.task import Batch, Task
 class Lookup(Task):
     """Values, then the index of one of them, then a token of padding: a task without bugs."""
 
+    facts_slice = "num_facts"
     num_targets = 2
     num_values = 16
     vocab_size = 16 + 32

@@ -18,7 +18,6 @@ from hybrids.training.data import measure_overlap
 from hybrids_plugins.tasks.function_evaluation import FunctionEvaluation
 
 MIN_P = 1e-4
-MODES = [{}, {"query_order": "prefix"}, {"num_entries": 2}, {"num_entries": 7, "max_entries": 7}, {"num_entries": 200}]
 
 
 def draw(count: int = 64, split: Split = Split.TRAIN, **kwargs) -> Batch:
@@ -36,14 +35,6 @@ def assert_sound(task: FunctionEvaluation, batch: Batch) -> None:
         assert len(table) == n and all(0 <= value < n for value in table) and 0 <= point < n
         assert (targets, positions) == ([table[point]], [n])
         assert (quarter - 1) * n <= 4 * point < quarter * n
-
-
-@pytest.mark.parametrize("kwargs", MODES)
-def test_the_oracle_solves_every_example(kwargs):
-    task = FunctionEvaluation(**kwargs)
-    batch = task.sample(torch.arange(2500), seed=1, split=Split.TEST)
-    assert torch.equal(task.solve(batch.tokens, batch.positions), batch.targets)
-    assert batch.valid.all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,17 +120,3 @@ def test_sizes_and_contexts_stay_in_the_vocabulary():
     assert task.at_context(200).length == 200
     with pytest.raises(ValueError, match="num_entries=299 must be from 2 to 256"):
         task.at_context(300)
-
-
-def test_sampling_never_waits_for_the_device():
-    batch = FunctionEvaluation().sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, 33), (8, 1))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kwargs", MODES)
-def test_cpu_and_cuda_give_the_same_examples(kwargs):
-    task, index = FunctionEvaluation(**kwargs), torch.arange(5000)
-    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))
-    assert all(torch.equal(on_cpu.slices[key], on_cuda.slices[key].cpu()) for key in on_cpu.slices)

@@ -50,25 +50,6 @@ def assert_examples_are_sound(task: MultiQueryAssociativeRecall, batch: Batch) -
             assert sum(token != 0 for token in tokens) == context + n
 
 
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {"length": 64, "num_pairs": 4},
-        {"length": 64, "num_pairs": 16},
-        {"length": 256, "num_pairs": 64},
-        {"length": 48, "num_pairs": 8, "vocab_size": 18, "num_passes": 2},
-        {"length": 256, "num_pairs": 64, "distinct_values": False},
-        {"length": 256, "num_pairs": 64, "segments": FIGURE_2},
-    ],
-)
-def test_the_oracle_solves_every_example(kwargs):
-    task, wrong = MultiQueryAssociativeRecall(**kwargs), 0
-    for split, first in itertools.product(Split, (0, 1000)):
-        batch = task.sample(torch.arange(first, first + 280), seed=1, split=split)
-        wrong += (task.solve(batch.tokens, batch.positions) != batch.targets)[batch.valid].sum()
-    assert wrong == 0
-
-
 def test_the_oracle_reads_the_context_as_a_dictionary_does():
     theirs = published_batch(200, 100, 64, 8, 0.01)
     solved = MultiQueryAssociativeRecall(vocab_size=100).solve(*(torch.from_numpy(x) for x in theirs[:2]))
@@ -240,21 +221,3 @@ def test_distinct_values_recall_less_by_exactly_the_entropy_they_lack():
     lost = free.recalled_bits(errors) - task.recalled_bits(errors)
     lacking = math.log2(4096**8) - math.log2(math.perm(4096, 8))
     assert lost.tolist() == pytest.approx([lacking, lacking])
-
-
-@pytest.mark.parametrize("segments", [None, FIGURE_2])
-def test_sampling_never_waits_for_the_device(segments):
-    """On the meta device a tensor has a shape and no data, so that reading a value would raise."""
-    task = MultiQueryAssociativeRecall(length=256, num_pairs=64, segments=segments)
-    batch = task.sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, 256), (8, 64))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("segments", [None, FIGURE_2])
-def test_cpu_and_cuda_give_the_same_examples(segments):
-    task = MultiQueryAssociativeRecall(length=256, num_pairs=64, segments=segments)
-    index = torch.arange(10_000)
-    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))
-    assert all(torch.equal(on_cpu.slices[key], on_cuda.slices[key].cpu()) for key in on_cpu.slices)

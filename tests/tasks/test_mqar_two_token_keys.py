@@ -205,8 +205,3 @@ def test_context_scales_the_pairs():
     task = CompositionalAssociativeRecall().at_context(256)
     assert (task.length, task.num_pairs) == (256, 36)
     assert CompositionalAssociativeRecall().sizes["num_pairs"] == (9, 16, 25, 36, 49, 64)
-
-
-def test_sampling_never_waits_for_the_device():
-    batch = CompositionalAssociativeRecall().sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, 64), (8, 9))

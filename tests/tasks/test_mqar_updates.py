@@ -203,8 +203,3 @@ def test_impossible_settings_are_refused(kwargs, message):
 def test_context_scales_pairs_and_updates():
     task = UpdatedAssociativeRecall().at_context(256)
     assert (task.length, task.num_pairs, task.num_updates) == (256, 32, 16)
-
-
-def test_sampling_never_waits_for_the_device():
-    batch = UpdatedAssociativeRecall().sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, 64), (8, 8))

@@ -11,6 +11,7 @@ import torch
 from drawing import draw_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_settings import SETTINGS
 
 from hybrids.task import Batch, Split
 from hybrids.training.data import measure_overlap
@@ -69,29 +70,7 @@ def assert_is_sound(task: NgramRetrieval, batch: Batch) -> None:
         assert tokens[asked + 1 : asked + m] == targets[:-1]
 
 
-SETTINGS = [
-    {},
-    {"max_length": 100, "min_length": 50},
-    {"max_length": 100, "min_length": 50, "query_order": "prefix"},
-    {"max_length": 400, "query_length": 3, "answer_length": 1},
-    {"max_length": 100, "num_duplicates": 4, "occurrence": 3},
-    {"max_length": 61, "min_length": 22, "num_duplicates": 4, "num_symbols": 4, "query_order": "prefix"},
-    {"num_symbols": 2, "query_length": 4},
-    {"num_symbols": 2, "max_length": 60, "min_length": 5},
-    {"num_symbols": 5000, "query_length": 3, "answer_length": 6, "num_duplicates": 2, "occurrence": 2},
-    {"num_symbols": 3, "query_length": 1, "answer_length": 1, "max_length": 12},
-]
-
-
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_the_oracle_solves_every_example(kwargs):
-    task = NgramRetrieval(**kwargs)
-    for split in Split:
-        batch = task.sample(torch.arange(340), seed=split + 1, split=split)
-        assert torch.equal(task.solve(batch.tokens, batch.positions), batch.targets)
-
-
-@pytest.mark.parametrize("kwargs", SETTINGS)
+@pytest.mark.parametrize("kwargs", SETTINGS["ngram_retrieval"])
 def test_examples_are_those_of_the_published_definition(kwargs):
     assert_is_sound(NgramRetrieval(**kwargs), draw(60, **kwargs))
 
@@ -250,25 +229,9 @@ def test_splits_do_not_overlap(kwargs):
         assert measure_overlap(task, 0, split, num_train=20_000, num_eval=20_000) == 0
 
 
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_sampling_never_waits_for_the_device(kwargs):
-    """On the meta device a tensor has a shape and no data, so that reading a value would raise."""
-    task = NgramRetrieval(**kwargs)
-    batch = task.sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, task.length), (8, task.num_targets))
-
-
-@pytest.mark.parametrize("kwargs", SETTINGS)
+@pytest.mark.parametrize("kwargs", SETTINGS["ngram_retrieval"])
 def test_an_example_does_not_depend_on_its_batch(kwargs):
     task = NgramRetrieval(**kwargs)
     whole, some = task.sample(torch.arange(100), seed=3, split=Split.TEST), torch.tensor([99, 5, 42])
     part = task.sample(some, seed=3, split=Split.TEST)
     assert all(torch.equal(a, b[some]) for a, b in zip(part[:4], whole[:4], strict=True))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_cpu_and_cuda_give_the_same_examples(kwargs):
-    task, index = NgramRetrieval(**kwargs), torch.arange(10_000)
-    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from task_settings import SETTINGS
 
 from hybrids.task import Batch, Split
 from hybrids.training.data import measure_overlap
@@ -24,14 +25,6 @@ FORMATS = {
     "suffix": r"\[BOS\] (?P<sequence>(?:s\d+ )+)\[QUERY\] (?P<query>s\d+) (?P<answer>p\d+)(?P<end>( \[BOS\])?)",
     "prefix": r"\[QUERY\] (?P<query>s\d+) \[BOS\] (?P<sequence>(?:s\d+ )+)(?P<answer>p\d+)(?P<end>( \[BOS\])?)",
 }
-SETTINGS = [
-    {},
-    {"query_order": "prefix"},
-    {"num_tokens": 200, "max_tokens": 200, "num_symbols": 30},
-    {"num_tokens": 200, "max_tokens": 200, "ends_with_bos": True},
-    {"num_tokens": 12, "num_symbols": 100, "query_order": "prefix", "ends_with_bos": True},
-    {"num_tokens": 2, "max_tokens": 2},
-]
 
 
 def draw(count: int, **kwargs) -> Batch:
@@ -59,15 +52,7 @@ def assert_is_sound(task: PositionRetrieval, batch: Batch) -> None:
             assert all(int(symbol[1:]) < task.num_symbols for symbol in sequence)
 
 
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_the_oracle_solves_every_example(kwargs):
-    task = PositionRetrieval(**kwargs)
-    for split in Split:
-        batch = task.sample(torch.arange(600), seed=split + 1, split=split)
-        assert torch.equal(task.solve(batch.tokens, batch.positions), batch.targets)
-
-
-@pytest.mark.parametrize("kwargs", SETTINGS)
+@pytest.mark.parametrize("kwargs", SETTINGS["position_retrieval"])
 def test_examples_are_those_of_the_published_definition(kwargs):
     assert_is_sound(PositionRetrieval(**kwargs), draw(100, **kwargs))
 
@@ -206,19 +191,3 @@ def test_recalled_bits_stay_below_what_a_reader_kept(known):
 def test_splits_do_not_overlap(kwargs):
     for split in (Split.VAL, Split.TEST):
         assert measure_overlap(PositionRetrieval(**kwargs), 0, split, num_train=20_000, num_eval=20_000) == 0
-
-
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_sampling_never_waits_for_the_device(kwargs):
-    """On the meta device a tensor has a shape and no data, so that reading a value would raise."""
-    task = PositionRetrieval(**kwargs)
-    batch = task.sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, task.length), (8, task.num_targets))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kwargs", SETTINGS)
-def test_cpu_and_cuda_give_the_same_examples(kwargs):
-    task, index = PositionRetrieval(**kwargs), torch.arange(10_000)
-    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))

@@ -14,37 +14,9 @@ from hybrids.task import DecodedTask, Split
 from hybrids.tasks.single_question import CLOSE
 from hybrids.training.data import measure_overlap
 
-SIZES = {
-    "index": [{}, {"num_tokens": 1, "num_symbols": 2}, {"num_tokens": 200, "num_symbols": 5}],
-    "associative_recall": [
-        {},
-        {"num_tokens": 2, "num_symbols": 3},
-        {"num_tokens": 40, "num_symbols": 40},
-        {"num_tokens": 60, "num_symbols": 7, "distinct_symbols": False},
-    ],
-    "cgram_retrieval": [
-        {},
-        {"num_tokens": 3, "num_symbols": 3},
-        {"num_tokens": 50, "num_symbols": 3},
-        {"num_tokens": 30, "gram_length": 2, "num_symbols": 3},
-        {"num_tokens": 80, "gram_length": 5, "num_symbols": 5},
-    ],
-    "counting": [{}, {"num_tokens": 1, "num_symbols": 2, "max_count": 1}, {"num_tokens": 100, "max_count": 100}],
-}
-
 
 def draw(task, count, first=0):
     return task.sample(torch.arange(first, first + count), seed=0, split=Split.TRAIN)
-
-
-@pytest.mark.parametrize(("name", "mode"), CASES)
-def test_the_oracle_solves_10_000_examples(name, mode):
-    sizes = SIZES[name]
-    for kwargs in sizes:
-        task = build(name, mode=mode, **kwargs)
-        for split in Split:
-            batch = task.sample(torch.arange(10_000 // len(sizes) // 3 + 1), seed=1, split=split)
-            assert torch.equal(task.solve(batch.tokens, batch.positions), batch.targets)
 
 
 CHECKS = [check for check in checks_for("task", DecodedTask) if check.__name__ != "chance_is_not_beaten_by_a_constant"]
@@ -161,22 +133,6 @@ def test_sizes_and_contexts_go_beyond_training(name, mode):
     assert task.resize(num_tokens=128).settings() == task.settings() | {"num_tokens": 128}
     assert task.at_context(150).length == 150
     assert task.facts_end == 32
-
-
-@pytest.mark.parametrize(("name", "mode"), CASES)
-def test_sampling_never_waits_for_the_device(name, mode):
-    """On the meta device a tensor has a shape and no data, so that reading a value would raise."""
-    task = build(name, mode=mode)
-    batch = task.sample(torch.arange(8, device="meta"), seed=0, split=Split.TRAIN)
-    assert (batch.tokens.shape, batch.targets.shape) == ((8, task.length), (8, task.num_targets))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("name", "mode"), CASES)
-def test_cpu_and_cuda_give_the_same_examples(name, mode):
-    task, index = build(name, mode=mode), torch.arange(10_000)
-    on_cpu, on_cuda = (task.sample(index.to(device), seed=5, split=Split.VAL) for device in ("cpu", "cuda"))
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu[:4], on_cuda[:4], strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,6 @@ Behind an asked token stands `?`, and what a search returned stands in braces; o
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ _LONGEST_RUN = 3
 
 
 @dataclass(frozen=True)
-class Answer:
+class SpelledAnswer:
     """One question of an example: where it is asked, the right answer, and the oracle's; tokens as spelt."""
 
     position: int
@@ -39,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Trace:
+class SpelledTrace:
     """An example as it is decoded; `returned` tells which tokens of `trace` a search gave."""
 
     prompt: list[str]
@@ -48,17 +47,17 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Example:
+class SpelledExample:
     """One example, spelt; `decoded` where the task is."""
 
     index: int
     slices: dict[str, int]
     tokens: list[str]
-    answers: list[Answer]
-    decoded: Trace | None
+    answers: list[SpelledAnswer]
+    decoded: SpelledTrace | None
 
 
-def read_examples(task: Task, indices: Sequence[int], *, seed: int, split: Split) -> list[Example]:
+def read_examples(task: Task, indices: Sequence[int], *, seed: int, split: Split) -> list[SpelledExample]:
     """The examples `indices` of a split, with the oracle's answers; those of a decoded task with their traces."""
     index = torch.tensor(list(indices))
     batch = task.sample(index, seed=seed, split=split)
@@ -72,19 +71,19 @@ def read_examples(task: Task, indices: Sequence[int], *, seed: int, split: Split
         asked = batch.valid[row]
         spelt = ([task.spell(token) for token in answers[row][asked].tolist()] for answers in (batch.targets, solved))
         places = batch.positions[row][asked].tolist()
-        answers = [Answer(at, tokens[at], *pair) for at, *pair in zip(places, *spelt, strict=True)]
+        answers = [SpelledAnswer(at, tokens[at], *pair) for at, *pair in zip(places, *spelt, strict=True)]
         slices = {key: int(values[row]) for key, values in batch.slices.items()}
-        examples.append(Example(number, slices, tokens, answers, traces[row]))
+        examples.append(SpelledExample(number, slices, tokens, answers, traces[row]))
     return examples
 
 
-def _spell_trace(task: DecodedTask, episode: Episode) -> Trace:
+def _spell_trace(task: DecodedTask, episode: Episode) -> SpelledTrace:
     returned: list[bool] = []
     while len(returned) < len(episode.trace):
         found = task.search([*episode.prompt, *episode.trace[: len(returned)]])
         returned += [True] * len(found) if found else [False]
     prompt, trace = ([task.spell(token) for token in tokens] for tokens in (episode.prompt, episode.trace))
-    return Trace(prompt, trace, returned[: len(trace)])
+    return SpelledTrace(prompt, trace, returned[: len(trace)])
 
 
 def describe(task: Task) -> dict[str, Any]:
@@ -149,18 +148,11 @@ def spell_settings(task: Task) -> str:
 
 
 def modes_of(cls: type[Task]) -> list[str]:
-    """Values of the setting `mode` that a task names when it refuses another; none without this setting."""
-    if "mode" not in registry.defaults_of(cls):
-        return []
-    try:
-        cls(mode="?")  # type: ignore[call-arg]
-    except UserError as error:
-        listed = re.search(r"(?:allowed: |one of )([\w, ]+)", str(error))
-        return re.findall(r"\w+", listed[1]) if listed else []
-    raise UserError(f"{cls.__name__} takes mode=?, so that its modes cannot be listed")
+    """Words of the setting `mode`; none without this setting."""
+    return list(cls.choices.get("mode", ()))
 
 
-def print_examples(examples: Sequence[Example], console: Console) -> None:
+def print_examples(examples: Sequence[SpelledExample], console: Console) -> None:
     """Each example: its tokens, or prompt and trace, and its answers beside the oracle's."""
     for example in examples:
         slices = " ".join(f"{key}={value}" for key, value in example.slices.items())
@@ -183,7 +175,7 @@ def _wrap(units: Sequence[Text], width: int) -> Iterator[Text]:
     yield line
 
 
-def _parts(example: Example) -> Iterator[tuple[str, list[Text]]]:
+def _parts(example: SpelledExample) -> Iterator[tuple[str, list[Text]]]:
     wrong = [answer for answer in example.answers if answer.oracle != answer.target]
     if example.decoded is None:
         yield "tokens", _tokens_text(example)
@@ -195,7 +187,7 @@ def _parts(example: Example) -> Iterator[tuple[str, list[Text]]]:
     yield "oracle", [Text(f"agrees with {written}", style=WRONG if wrong else TARGET)]
 
 
-def _tokens_text(example: Example) -> list[Text]:
+def _tokens_text(example: SpelledExample) -> list[Text]:
     asked = {answer.position for answer in example.answers}
     tokens, last = example.tokens, max(asked, default=0)
     run = next((n for n in range(len(tokens)) if tokens[-1 - n] != tokens[-1]), len(tokens))
@@ -210,13 +202,13 @@ def _tokens_text(example: Example) -> list[Text]:
     return words
 
 
-def _answer_text(answer: Answer) -> Text:
+def _answer_text(answer: SpelledAnswer) -> Text:
     oracle = (f"oracle {answer.oracle}", UNSEEN if answer.oracle == answer.target else WRONG)
     asked, target = (f"{answer.token}?", ASKED), (answer.target, TARGET)
     return Text.assemble(f"[{answer.position}] ", asked, " ", target, ", ", oracle, ";")
 
 
-def _trace_text(trace: Trace) -> list[Text]:
+def _trace_text(trace: SpelledTrace) -> list[Text]:
     words, is_inside = [], False
     for place, (word, returned) in enumerate(zip(trace.trace, trace.returned, strict=True)):
         follows = trace.returned[place + 1 : place + 2] == [True]
@@ -227,7 +219,7 @@ def _trace_text(trace: Trace) -> list[Text]:
     return words
 
 
-def to_json(task: Task, examples: Sequence[Example], *, seed: int, split: Split) -> str:
+def to_json(task: Task, examples: Sequence[SpelledExample], *, seed: int, split: Split) -> str:
     """Everything that is printed, as one JSON object."""
     drawn = {"seed": seed, "split": split.name.lower()}
     return json.dumps({**describe(task), **drawn, "examples": [asdict(example) for example in examples]}, indent=2)

@@ -16,10 +16,10 @@ from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import powers_of_two
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, Ordered, hub_graphs, order_edges, uniform_graphs
+from hybrids_plugins.tasks.is_tree.searches import Words, search_trace
+from hybrids_plugins.tasks.is_tree.steps import Edges, find_edge, find_record, is_tree, search_walk, tour
 from hybrids_plugins.tasks.is_tree.traces import Trace, always, cut, join, pack
-from hybrids_plugins.tasks.is_tree.tree_search import Words, search_trace
-from hybrids_plugins.tasks.is_tree.tree_steps import Edges, find_edge, find_record, is_tree, search_walk, tour
-from hybrids_plugins.tasks.is_tree.tree_walk import Forest, visit, walk_forest
+from hybrids_plugins.tasks.is_tree.walks import Forest, visit, walk_forest
 
 SPECIALS = (
     "[PAD]",
@@ -120,13 +120,14 @@ class IsTree(RecallTask, DecodedTask):
         self.grid = {"num_nodes": powers_of_two(low, min(max_num_nodes, 8 * num_nodes))}
 
     def sample(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> Batch:
-        graphs, ordered = self._draw(Draws.of(index, seed=seed, stream=split))
+        draws = Draws.of(index, seed=seed, stream=split)
+        graphs = GENERATORS[self.graph](draws, self.num_nodes)
+        ordered = order_edges(graphs, draws.distinct("order", self.num_nodes - 1, self.num_nodes - 1))
         trace = pack(self._write(graphs, ordered), length=self.trace_length, num_targets=self.num_targets)
         tokens = torch.cat([self._prompt(ordered.ends), trace.tokens], dim=1)
         positions = trace.places + self.prompt_length - 1
         label = graphs.is_tree.to(torch.int64)
-        slices = {"num_nodes": torch.full_like(label, self.num_nodes), "is_tree": label}
-        return Batch(tokens, positions, trace.targets, trace.valid, slices)
+        return self.make_batch(tokens, positions, trace.targets, valid=trace.valid, is_tree=label)
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         """What stands after each position once the trace is written behind the prompt, step by step."""
@@ -195,10 +196,6 @@ class IsTree(RecallTask, DecodedTask):
         ):
             if getattr(self, name) != default and self.mode not in modes:
                 raise UserError(f"{name}={getattr(self, name)} needs mode={' or '.join(modes)}, not mode={self.mode}")
-
-    def _draw(self, draws: Draws) -> tuple[Graphs, Ordered]:
-        graphs = GENERATORS[self.graph](draws, self.num_nodes)
-        return graphs, order_edges(graphs, draws.distinct("order", self.num_nodes - 1, self.num_nodes - 1))
 
     def _prompt(self, ends: Int[Tensor, "B n_1 2"]) -> Int[Tensor, "B C"]:
         """Of the edges with these ends, in their order."""

@@ -1,8 +1,8 @@
-"""Depth-first walks over graphs step by step, in plain Python: what `tree_walk` and `tree_search` do all at once."""
+"""Depth-first walks over graphs step by step, in plain Python: what `walks` and `searches` do all at once."""
 
 from collections.abc import Sequence
 
-from hybrids_plugins.tasks.is_tree.tree_search import Words
+from hybrids_plugins.tasks.is_tree.searches import Words
 
 Edges = Sequence[tuple[int, int]]
 

@@ -1,4 +1,4 @@
-"""What a depth-first walk writes that knows its graph by searching alone: its tokens, and what searches return."""
+"""What one of `walks` writes that knows its graph by searching alone: its tokens, and what searches return."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hybrids_plugins.tasks.is_tree.traces import Trace, always, join
-from hybrids_plugins.tasks.is_tree.tree_walk import Forest, Visits, next_neighbours
+from hybrids_plugins.tasks.is_tree.walks import Forest, Visits, next_neighbours
 
 
 class Words(NamedTuple):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hybrids.rng import Draws
 from hybrids_plugins.tasks.is_tree.forests import ancestors, reroot
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, hub_graphs, order_edges, uniform_graphs
-from hybrids_plugins.tasks.is_tree.tree_search import Words, search_trace
-from hybrids_plugins.tasks.is_tree.tree_steps import find_edge, is_tree, search_walk, tour
-from hybrids_plugins.tasks.is_tree.tree_walk import visit, walk_forest
+from hybrids_plugins.tasks.is_tree.searches import Words, search_trace
+from hybrids_plugins.tasks.is_tree.steps import find_edge, is_tree, search_walk, tour
+from hybrids_plugins.tasks.is_tree.walks import visit, walk_forest
 
 WORDS = Words(open=-1, close=-2, failed=-3, edge=-4, record=-5, node=0)
 TINY_TREE = [(1, 0), (4, 0), (3, 1), (4, 2)]
