@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import check_choice
+
 
 class Split(IntEnum):
     """Independent streams of examples; the number enters the random key."""
@@ -106,6 +108,11 @@ class Task(ABC):
     @abstractmethod
     def at_context(self, context: int) -> "Task":
         """The same task at another context, its number of facts in proportion."""
+
+    def check_choices(self) -> None:
+        """UserError unless every setting in `choices` is one of its words."""
+        for name, words in self.choices.items():
+            check_choice(name, getattr(self, name), words)
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments of this task, by name."""

@@ -112,8 +112,15 @@ def _find_scope(folder: Path | None, given: DashboardConfig) -> "Scope":
         project=found.project if given.project is None else given.project,
         groups=found.groups if given.group is None else tuple(sorted(set(given.group.split(",")))),
         entity=given.entity,
-        facts=given.facts or (facts_slice(collect(folder).runs) if folder else None),
+        facts=given.facts or (None if folder is None else _find_facts(folder)),
     )
+
+
+def _find_facts(folder: Path) -> str | None:
+    try:
+        return facts_slice(collect(folder).runs)
+    except UserError:  # where project and group are given, the folder may hold no runs: what they show is written there
+        return None
 
 
 class Logs(NamedTuple):

@@ -22,7 +22,6 @@ from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_words
 from hybrids.tasks.sizes import multiples
 
 SPECIALS = ("[EOS]", "[SS]", "[ES]", "[FAILED]")
@@ -60,7 +59,7 @@ class QuestionTask(RecallTask, DecodedTask):
         possible once the question is known.
         """
         self.mode, self.num_tokens, self.num_query, self.answers = mode, num_tokens, num_query, answers
-        check_words(self)
+        self.check_choices()
         self.stored = stored if mode == "vanilla" else stored._replace(bits=None)  # the tool looks up what is not
         self.grid = {"num_tokens": multiples(num_tokens, (1, 2, 4, 8), high=most)}
         self.facts_end, self.prompt_end = num_tokens, num_tokens + num_query

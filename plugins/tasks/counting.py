@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import torch
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import count_exceeds
 from hybrids.tasks.recall_task import Stored
-from hybrids.tasks.setting_checks import check_number
 from hybrids.tasks.single_question import FAILED, SPECIALS, Question, QuestionTask
 
 NO, YES = len(SPECIALS), len(SPECIALS) + 1

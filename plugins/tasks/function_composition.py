@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.occupancy import occupancy
 from hybrids.tasks.recalled_bits import recalled_bits
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sized_task import SizedTask
 from hybrids.tasks.sizes import DOUBLING, multiples
 
@@ -66,7 +65,7 @@ class FunctionComposition(SizedTask):
     ) -> None:
         self.start_size, self.fan_outs, self.order, self.query = start_size, list(fan_outs), order, query
         self.max_start_size, self.max_length = max_start_size, max_length
-        check_words(self)
+        self.check_choices()
         if not fan_outs or min(fan_outs) < 1:
             raise UserError(f"fan_outs={self.fan_outs} must be one number or more, all at least 1")
         growth = list(itertools.accumulate(fan_outs, operator.mul, initial=1))

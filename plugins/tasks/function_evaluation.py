@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import DOUBLING, multiples
 
 
@@ -41,7 +41,7 @@ class FunctionEvaluation(RecallTask):
         check_number("max_entries", max_entries, 2, MAX_HIGH)
         check_number("num_entries", num_entries, 2, max_entries, f"{max_entries=}")
         self.num_entries, self.max_entries, self.query_order = num_entries, max_entries, query_order
-        check_words(self)
+        self.check_choices()
         self.vocab_size, self.length, self.num_targets = 2 * max_entries, num_entries + 1, 1
         self.facts_end = num_entries if query_order == "suffix" else None
         bits = num_entries * math.log2(num_entries) if query_order == "suffix" else None

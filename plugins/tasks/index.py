@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_at
 from hybrids.tasks.recall_task import Stored
-from hybrids.tasks.setting_checks import check_number
 from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
 
 FIRST = len(SPECIALS)

@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.query_slots import bits_of_values, draw_fillers, draw_values, slot_weights
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number
 from hybrids.tasks.sizes import powers_of_two
 
 

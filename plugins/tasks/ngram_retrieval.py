@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.recalled_bits import recalled_bits
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sized_task import SizedTask
 from hybrids.tasks.sizes import multiples
 
@@ -161,7 +161,7 @@ class NgramRetrieval(SizedTask):
         return self.query_length + self.answer_length - 1 + 4
 
     def _check_symbols(self) -> None:
-        check_words(self)
+        self.check_choices()
         check_number("num_symbols", self.num_symbols, 2, MAX_HIGH)
         longest, why = _largest_power(self.num_symbols, 2**63 - 1), "n-grams are numbered by 63 bits"
         check_number("query_length", self.query_length, 1, longest, f"{why}, num_symbols={self.num_symbols}")

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import DOUBLING, multiples
 
 
@@ -46,7 +46,7 @@ class PermutationComposition(RecallTask):
         check_number("max_entries", max_entries, 2, MAX_HIGH)
         check_number("num_entries", num_entries, 2, max_entries, f"{max_entries=}")
         self.num_entries, self.max_entries, self.answers = num_entries, max_entries, answers
-        check_words(self)
+        self.check_choices()
         self.vocab_size, self.num_targets = 2 * max_entries + 1, num_entries
         self.length = (3 if answers == "end" else 2) * num_entries
         self.facts_end = self.length - num_entries

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import multiples
 
 BOS, QUERY, NUM_SPECIAL = 1, 2, 3
@@ -65,7 +65,7 @@ class PositionRetrieval(RecallTask):
     ) -> None:
         self.num_tokens, self.max_tokens, self.num_symbols = num_tokens, max_tokens, num_symbols
         self.query_order, self.ends_with_bos = query_order, ends_with_bos
-        check_words(self)
+        self.check_choices()
         check_number("max_tokens", max_tokens, 2, MAX_HIGH)
         check_number("num_tokens", num_tokens, 2, max_tokens, f"{max_tokens=}")
         if num_symbols is not None:

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number
 from hybrids.tasks.sizes import multiples
 
 NOISE, COPY, NUM_SPECIAL = 0, 1, 2

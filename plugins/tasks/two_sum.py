@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.errors import check_number
 from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.occupancy import occupancy
 from hybrids.tasks.recalled_bits import recalled_bits
-from hybrids.tasks.setting_checks import check_number
 from hybrids.tasks.sized_task import SizedTask
 from hybrids.tasks.sizes import multiples
 

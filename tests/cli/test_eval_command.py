@@ -78,7 +78,10 @@ def test_the_training_point_is_marked_in_the_picture(tmp_path, monkeypatch):
         (["run=made"], "run=made has no checkpoint yet; train it for at least 4 steps"),
         (["run=made", "num_examples=-1"], "num_examples=-1 must be at least 1"),
         (["run=made", "batch_size=0"], "batch_size=0 must be at least 1"),
-        (["run=made", "accelerator=tpu"], "trainer.accelerator='tpu' is unknown; did you mean 'gpu'? allowed: cpu, gpu"),
+        (
+            ["run=made", "accelerator=tpu"],
+            "trainer.accelerator='tpu' is unknown; did you mean 'gpu'?",
+        ),
         (["run=made", "threads=0"], "threads=0; allowed: 1 or more"),
         (["run=made", "sizes.pairs=[4]"], "sizes.pairs is no size of this task; did you mean 'num_pairs'? allowed: le"),
         (["run=made", "sizes.num_pairs=[]"], "sizes.num_pairs=[] is empty"),

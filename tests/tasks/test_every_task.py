@@ -8,6 +8,7 @@ import torch
 from task_settings import SETTINGS
 
 from hybrids import registry
+from hybrids.errors import UserError
 from hybrids.task import Split
 
 CASES = [(name, settings) for name, several in SETTINGS.items() for settings in several]
@@ -59,6 +60,15 @@ def test_examples_are_as_long_as_their_settings_say(case, shape):
     name, settings = case
     task = build(name, dict(settings))
     assert (task.length, task.num_targets) == shape
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if registry.get("task", name).cls.choices])
+def test_a_word_that_is_no_choice_is_refused_with_those_that_are(name):
+    setting, words = next(iter(registry.get("task", name).cls.choices.items()))
+    with pytest.raises(UserError) as refusal:
+        build(name, {setting: words[0] + "x"})
+    asked = f"did you mean {words[0]!r}? allowed: {', '.join(words)}"
+    assert str(refusal.value) == f"{setting}={words[0] + 'x'!r} is unknown; {asked}"
 
 
 @pytest.mark.gpu

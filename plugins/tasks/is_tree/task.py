@@ -7,13 +7,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.registry import register
 from hybrids.rng import Draws
 from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
 from hybrids.tasks.recall_task import RecallTask, Stored
-from hybrids.tasks.setting_checks import check_number, check_words
 from hybrids.tasks.sizes import powers_of_two
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, Ordered, hub_graphs, order_edges, uniform_graphs
 from hybrids_plugins.tasks.is_tree.searches import Words, search_trace
@@ -185,7 +184,7 @@ class IsTree(RecallTask, DecodedTask):
         return 3 * num_nodes - 1 + (trace.get(self.mode, searches) if self.idle == "none" else searches)
 
     def _check(self) -> None:
-        check_words(self)
+        self.check_choices()
         check_number("max_num_nodes", self.max_num_nodes, SMALLEST, LARGEST)
         why = "max_num_nodes, which sets the vocabulary"
         check_number("num_nodes", self.num_nodes, SMALLEST, self.max_num_nodes, why)
