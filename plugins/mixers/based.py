@@ -13,12 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.registry import register
 
 
@@ -53,9 +52,7 @@ class Based(Mixer[BasedState]):
     ) -> None:
         """`head_dim` is V, by default d_model / num_heads; `feature_dim` is K."""
         super().__init__(d_model, backend)
-        for name, value in (("feature_dim", feature_dim), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(feature_dim=feature_dim, chunk_size=chunk_size)
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.feature_dim, self.chunk_size = num_heads, feature_dim, chunk_size
         self.widths = (num_heads * feature_dim, num_heads * feature_dim, num_heads * self.head_dim)
@@ -90,11 +87,8 @@ class Based(Mixer[BasedState]):
         return self.out_proj(o.to(projected.dtype)), BasedState(memory)
 
     def init_state(self, batch_size: int) -> BasedState:
-        weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return BasedState(
-            weight.new_zeros(batch_size, self.num_heads, self.num_features, self.head_dim + 1, dtype=dtype)
-        )
+        shape = (self.num_heads, self.num_features, self.head_dim + 1)
+        return BasedState(wide_zeros(self.in_proj.weight, batch_size, *shape))
 
     def demands(self) -> list[Demand]:
         return [Demand(op="linear_attention", d_key=self.num_features, d_value=self.head_dim + 1, gate="none")]

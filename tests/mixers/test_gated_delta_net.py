@@ -8,7 +8,8 @@ from transformers.models.qwen3_next.configuration_qwen3_next import Qwen3NextCon
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
 from hybrids.model.measure import measure_step
-from hybrids_plugins.mixers.gated_delta_net import GatedDeltaNet, GatedDeltaNetState
+from hybrids.ops.delta_heads import DeltaState
+from hybrids_plugins.mixers.gated_delta_net import GatedDeltaNet
 
 D_MODEL, HEADS, D_KEY, D_VALUE = 32, 2, 8, 16
 
@@ -137,7 +138,7 @@ def test_negative_eigenvalues_flip_what_a_key_reads() -> None:
         mixer.dt_bias.fill_(-100.0)  # no decay
     x = torch.zeros(1, 2, 8)
     x[..., 0] = 1.0
-    state = GatedDeltaNetState(mixer.init_state(1).tail, torch.ones(1, 1, 8, 8))
+    state = DeltaState(mixer.init_state(1).tail, torch.ones(1, 1, 8, 8))
     once, twice = (mixer(x[:, :steps], state)[1].matrix for steps in (1, 2))
     torch.testing.assert_close(once, -state.matrix, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(twice, state.matrix, rtol=1e-4, atol=1e-4)

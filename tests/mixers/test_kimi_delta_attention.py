@@ -8,7 +8,8 @@ from transformers.models.kimi_linear.configuration_kimi_linear import KimiLinear
 from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearDeltaAttention
 
 from hybrids.model.measure import measure_step
-from hybrids_plugins.mixers.kimi_delta_attention import KimiDeltaAttention, KimiDeltaAttentionState
+from hybrids.ops.delta_heads import DeltaState
+from hybrids_plugins.mixers.kimi_delta_attention import KimiDeltaAttention
 
 D_MODEL, HEADS, D_HEAD = 32, 2, 8
 
@@ -134,7 +135,7 @@ def test_each_key_feature_forgets_at_its_own_rate() -> None:
     mixer.in_proj.weight.zero_()
     mixer.A_log.zero_()
     mixer.dt_bias.copy_(torch.tensor([-100.0, 0.0, 1.0, 100.0]))
-    state = KimiDeltaAttentionState(mixer.init_state(1).tail, torch.ones(1, 1, 4, 4))
+    state = DeltaState(mixer.init_state(1).tail, torch.ones(1, 1, 4, 4))
     matrix = mixer(torch.randn(1, 2, 4), state)[1].matrix[0, 0]
     expected = torch.tensor([1.0, 0.25, (1 + torch.e) ** -2, 0.0])  # exp(-softplus(x)) = 1 / (1 + exp(x))
     torch.testing.assert_close(matrix, expected.unsqueeze(1).expand(4, 4))

@@ -156,7 +156,7 @@ def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
     ("settings", "message"),
     [
         ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"expand_k": 0.3}, "expand_k=0.3 times 8"),
+        ({"expand_k": 0.3}, "expand_k=0.3 times the width of a head=8"),
         ({"gate_cap": 0.0}, "gate_cap=0.0 must be positive"),
         ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
     ],

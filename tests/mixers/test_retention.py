@@ -80,7 +80,7 @@ def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
     [
         ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
         ({"num_heads": 32}, "num_heads=32 makes heads of odd width 1"),
-        ({"expand_v": 0.3}, "expand_v=0.3 times 8"),
+        ({"expand_v": 0.3}, "expand_v=0.3 times the width of a head=8"),
         ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
     ],
 )
