@@ -9,6 +9,8 @@
 Each W is its own columns of one matrix, `in_proj`, in the order q, k, v, output gate, beta, decay.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -20,6 +22,7 @@ from hybrids.ops.delta_rule import delta_rule
 from hybrids.ops.heads import check_counts
 from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
+from hybrids.ops.rms_norm import RMSNorm
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
@@ -64,8 +67,9 @@ class GatedDeltaNet(Mixer[DeltaState]):
         self.conv_weight = self.heads.initial_filters()
         self.A_log = undecayed(nn.Parameter(torch.empty(num_heads).uniform_(1e-4, 16).log()))
         self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(num_heads)))
-        self.norm_weight = nn.Parameter(torch.ones(self.heads.d_value))
+        self.norm = RMSNorm(self.heads.d_value)
         self.out_proj = nn.Linear(self.heads.d_values, d_model, bias=False)
+        self.register_load_state_dict_pre_hook(_name_the_norm)
 
     def forward(
         self, x: Float[Tensor, "B T D"], state: DeltaState | None = None
@@ -85,7 +89,7 @@ class GatedDeltaNet(Mixer[DeltaState]):
             backend=self.backend_of("delta_rule"),
             kernel_dtype=qkv.dtype,
         )
-        o = (o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1e-5) * self.norm_weight).flatten(2)
+        o = self.norm(o).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(gate)
         return self.out_proj(o.to(qkv.dtype)), DeltaState(tail, matrix)
@@ -106,7 +110,13 @@ class GatedDeltaNet(Mixer[DeltaState]):
     def step_flops(self, context: int) -> int:
         heads = self.heads
         projections = 2 * self.d_model * (sum(self.widths) + heads.d_values)
-        gates = 6 * heads.num_heads
-        matrices = 2 * heads.d_keys + 7 * heads.matrix_elements + 2 * heads.d_values
-        norm = 4 * heads.d_values + (2 * heads.d_values if self.use_output_gate else 0)
+        gates = 9 * heads.num_heads
+        matrices = heads.d_keys + 7 * heads.matrix_elements + 2 * heads.d_values
+        norm = 3 * heads.d_values + 4 * heads.num_heads + (2 * heads.d_values if self.use_output_gate else 0)
         return projections + heads.step_flops + gates + matrices + norm
+
+
+def _name_the_norm(module: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Checkpoints from before December 2026 have `norm_weight` in the place of `norm.weight`."""
+    if f"{prefix}norm_weight" in state:
+        state[f"{prefix}norm.weight"] = state.pop(f"{prefix}norm_weight")

@@ -41,8 +41,8 @@ class Mamba(Mixer[MambaState]):
     Cost: per token, projections 6 D E + 2 E (2 R + 2 d_state) and scan 7 E d_state; linear in T.
     Source: arXiv:2312.00752; structure, defaults and initialisation as in the authors' `mamba_simple.py`
     (A = -1 ... -d_state, D = 1, steps log-uniform in [1e-3, 0.1], R = d_model / 16), in_proj and out_proj as PyTorch's.
-    Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too. silu of z is
-    taken in the dtype of the activations, where `mamba2` takes it in float32.
+    Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too. silu of
+    z is taken in the dtype of the activations, where `mamba2` takes it in float32.
     """
 
     def __init__(

@@ -1,8 +1,11 @@
 """Gated DeltaNet against transformers' layer with the same weights, and its own contract."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.models.qwen3_next.configuration_qwen3_next import Qwen3NextConfig
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
@@ -31,7 +34,7 @@ def make_pair() -> tuple[GatedDeltaNet, Qwen3NextGatedDeltaNet, Qwen3NextConfig]
     ours = GatedDeltaNet(D_MODEL, num_heads=HEADS, head_dim=D_KEY, expand_v=2.0)
     theirs = Qwen3NextGatedDeltaNet(config, layer_idx=0)
     with torch.no_grad():
-        ours.norm_weight.uniform_(0.5, 1.5)
+        ours.norm.weight.uniform_(0.5, 1.5)
         copy_weights(ours, theirs)
     return ours, theirs, config
 
@@ -49,7 +52,7 @@ def copy_weights(ours: GatedDeltaNet, theirs: Qwen3NextGatedDeltaNet) -> None:
     theirs.conv1d.weight.copy_(ours.conv_weight.unsqueeze(1))
     theirs.A_log.copy_(ours.A_log)
     theirs.dt_bias.copy_(ours.dt_bias)
-    theirs.norm.weight.copy_(ours.norm_weight)
+    theirs.norm.weight.copy_(ours.norm.weight)
     theirs.out_proj.weight.copy_(ours.out_proj.weight)
 
 
@@ -101,6 +104,22 @@ def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
         cost = measure_step(mixer, 32, context)
         assert cost.state_elements == mixer.state_elements(context)
         assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.1)
+
+
+def test_a_checkpoint_from_before_the_norm_was_a_module_still_loads() -> None:
+    path = Path(__file__).parents[1] / "trained_before/mqar-LA-646e90b2/checkpoints/step=00000400.ckpt"
+    prefix = "model.backbone.blocks.0.mixers.0."
+    stored = torch.load(path, weights_only=True)["state_dict"]
+    state = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    assert "norm_weight" in state and "norm.weight" not in state
+    mixer = GatedDeltaNet(16)
+    mixer.load_state_dict(state)
+    assert torch.equal(mixer.norm.weight, state["norm_weight"])
+    whole = nn.ModuleDict({"inside": copy.deepcopy(mixer)})
+    whole.load_state_dict({f"inside.{name}": value for name, value in state.items()})
+    # Optimisers store their moments by the order of parameters, those without decay apart.
+    spared = [name for name, parameter in mixer.named_parameters() if parameter.ndim < 2]
+    assert spared == ["A_log", "dt_bias", "norm.weight"]
 
 
 def test_initial_decay_and_step_are_in_the_ranges_of_the_paper() -> None:
