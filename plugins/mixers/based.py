@@ -73,15 +73,9 @@ class Based(Mixer[BasedState]):
         q, k = _monomials(q * self.feature_dim**-0.5), _monomials(k) * self._weights(k)
         v = F.pad(v, (0, 1), value=1.0)
         memory = None if state is None else state.memory
+        backend = self.backend_of("linear_attention")
         o, memory = linear_attention(
-            q,
-            k,
-            v,
-            memory,
-            chunk_size=self.chunk_size,
-            scale=1.0,
-            backend=self.backend_of("linear_attention"),
-            kernel_dtype=projected.dtype,
+            q, k, v, memory, chunk_size=self.chunk_size, scale=1.0, backend=backend, kernel_dtype=projected.dtype
         )
         o = (o[..., :-1] / o[..., -1:]).flatten(2)
         return self.out_proj(o.to(projected.dtype)), BasedState(memory)

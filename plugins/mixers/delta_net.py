@@ -68,15 +68,10 @@ class DeltaNet(Mixer[DeltaState]):
         tail, matrix = (None, None) if state is None else state
         qkv, gate, b = self.in_proj(x).split(self.widths, dim=-1)
         q, k, v, tail = self.heads.convolve(qkv, self.conv_weight, tail, backend=self.backend_of("short_conv"))
+        beta = replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues)
+        backend = self.backend_of("delta_rule")
         o, matrix = delta_rule(
-            q,
-            k,
-            v,
-            replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues),
-            state=matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("delta_rule"),
-            kernel_dtype=qkv.dtype,
+            q, k, v, beta, state=matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=qkv.dtype
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:

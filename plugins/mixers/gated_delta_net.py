@@ -78,16 +78,10 @@ class GatedDeltaNet(Mixer[DeltaState]):
         qkv, gate, b, a = self.in_proj(x).split(self.widths, dim=-1)
         q, k, v, tail = self.heads.convolve(qkv, self.conv_weight, tail, backend=self.backend_of("short_conv"))
         log_decay = -at_least_float32(self.A_log).exp() * F.softplus(at_least_float32(a) + self.dt_bias)
+        beta = replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues)
+        backend = self.backend_of("delta_rule")
         o, matrix = delta_rule(
-            q,
-            k,
-            v,
-            replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues),
-            log_decay,
-            matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("delta_rule"),
-            kernel_dtype=qkv.dtype,
+            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=qkv.dtype
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:

@@ -75,16 +75,11 @@ class KimiDeltaAttention(Mixer[DeltaState]):
         q, k, v, tail = self.heads.convolve(qkv, self.conv_weight, tail, backend=self.backend_of("short_conv"))
         steps = F.softplus(at_least_float32(self.decay_proj(decay)) + self.dt_bias)
         rate = at_least_float32(self.A_log).exp().unsqueeze(-1)
+        beta = replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues)
+        log_decay = -rate * steps.unflatten(-1, (self.heads.num_heads, -1))
+        backend = self.backend_of("delta_rule")
         o, matrix = per_key_delta_rule(
-            q,
-            k,
-            v,
-            replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues),
-            -rate * steps.unflatten(-1, (self.heads.num_heads, -1)),
-            matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("delta_rule"),
-            kernel_dtype=qkv.dtype,
+            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=qkv.dtype
         )
         o = self.norm(o).flatten(2) * at_least_float32(self.gate_proj(gate)).sigmoid()
         return self.out_proj(o.to(qkv.dtype)), DeltaState(tail, matrix)

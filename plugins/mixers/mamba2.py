@@ -89,16 +89,9 @@ class Mamba2(Mixer[Mamba2State]):
         values, b, c = self._heads(xbc)
         delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
         rate = -self.A_log.to(values.dtype).exp()
+        backend = self.backend_of("mamba2_scan")
         y, matrix = mamba2_scan(
-            values,
-            delta,
-            rate,
-            b,
-            c,
-            matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("mamba2_scan"),
-            kernel_dtype=xbc.dtype,
+            values, delta, rate, b, c, matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=xbc.dtype
         )
         y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
         y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)
