@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from hybrids.ops.precision import compute_dtype
+
 
 def attention(
     q: Float[Tensor, "B T H K"],
@@ -80,7 +82,7 @@ def rotate(
     (float64 for float64 inputs); the results have the dtype of the inputs.
     """
     half = k.shape[-1] // 2
-    dtype = torch.promote_types(k.dtype, torch.float32)
+    dtype = compute_dtype(k)
     steps = torch.arange(start, start + k.shape[1], device=k.device, dtype=dtype)
     freqs = theta ** (-torch.arange(half, device=k.device, dtype=dtype) / half)
     angles = (steps[:, None] * freqs)[:, None, :]

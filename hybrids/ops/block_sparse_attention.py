@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
 
 
 def compress(x: Float[Tensor, "B S G K"], weight: Float[Tensor, "C G K"]) -> Float[Tensor, "B M G K"]:
@@ -63,7 +63,7 @@ def _compressed(
     """Outputs of the compressed attention, and the blocks it chooses; where fewer exist, the number M instead."""
     blocks, groups = k.shape[1], k.shape[2]
     with without_autocast(q.device.type):
-        wide = torch.promote_types(q.dtype, torch.float32)
+        wide = compute_dtype(q)
         heads = q.to(wide).unflatten(2, (groups, -1)) * q.shape[-1] ** -0.5  # [B T G H/G K]
         scores = torch.einsum("btghk,bmgk->btghm", heads, k.to(wide))
         is_past = torch.arange(blocks, device=q.device) < past[:, None]  # [T M]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hybrids.ops.delta_rule_chunks import LOWEST, ChunkedDeltaRule, decays
 from hybrids.ops.kernels import find_kernel
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.shapes import check_shapes
 
 
 def delta_rule(
@@ -42,7 +43,7 @@ def delta_rule(
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
     kernel = find_kernel("delta_rule", backend)
     if kernel is not None:
-        _check_shapes(_Inputs(q, k, v, beta, log_decay, state))
+        _check(q, k, v, beta, log_decay, state)
         return kernel.call(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return delta_rule_recurrent(q, k, v, beta, log_decay, state, scale=scale)
@@ -92,22 +93,16 @@ class _Inputs(NamedTuple):
 
 
 def _prepare(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None) -> _Inputs:
-    inputs = _Inputs(q, k, v, beta, log_decay, state)
-    _check_shapes(inputs)
-    is_double = any(x is not None and x.dtype == torch.float64 for x in inputs)
-    dtype = torch.float64 if is_double else torch.float32
+    _check(q, k, v, beta, log_decay, state)
+    dtype = compute_dtype(q, k, v, beta, log_decay, state)
     if log_decay is not None:
         log_decay = log_decay.to(dtype).clamp(min=LOWEST[dtype])
     state = None if state is None else state.to(dtype)
     return _Inputs(q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype), log_decay, state)
 
 
-def _check_shapes(inputs: _Inputs) -> None:
-    batch, time, heads, d_key = inputs.q.shape
-    each, d_value = (batch, time, heads), inputs.v.shape[-1]
-    needed = {"k": (*each, d_key), "v": (*each, d_value), "beta": each, "log_decay": each}
-    needed["state"] = (batch, heads, d_key, d_value)
-    for name, shape in needed.items():
-        x = getattr(inputs, name)
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed")
+def _check(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None) -> None:
+    batch, time, heads, d_key = q.shape
+    each, d_value = (batch, time, heads), v.shape[-1]
+    needed = {"k": (k, (*each, d_key)), "v": (v, (*each, d_value)), "beta": (beta, each)}
+    check_shapes({**needed, "log_decay": (log_decay, each), "state": (state, (batch, heads, d_key, d_value))})

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hybrids.ops.dplr_chunks import ChunkedDPLR
 from hybrids.ops.kernels import find_kernel
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.shapes import check_shapes
 
 
 def dplr(
@@ -46,7 +47,7 @@ def dplr(
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
     kernel = find_kernel("dplr", backend)
     if kernel is not None:
-        _check_shapes(_Inputs(q, k, v, a, b, log_decay, state))
+        _check(q, k, v, a, b, log_decay, state)
         return kernel.call(q, k, v, a, b, log_decay, state, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return dplr_recurrent(q, k, v, a, b, log_decay, state, scale=scale)
@@ -104,16 +105,13 @@ def per_key_delta_rule(
     `delta_rule` with one gate per key feature: keys are used as given, so normalise them first. All else is as in
     `dplr`. Source: arXiv:2510.26692, eq. 1.
     """
-    if beta.shape != k.shape[:-1]:
-        raise ValueError(f"beta has shape {tuple(beta.shape)}; {tuple(k.shape[:-1])} is needed")
-    if log_decay.shape != k.shape:
-        raise ValueError(f"log_decay has shape {tuple(log_decay.shape)}; {tuple(k.shape)} is needed")
+    check_shapes({"beta": (beta, tuple(k.shape[:-1])), "log_decay": (log_decay, tuple(k.shape))})
     kernel = find_kernel("delta_rule", backend)
     if kernel is not None:
-        _check_shapes(_Inputs(q, k, v, k, None, log_decay, state))
+        _check(q, k, v, k, None, log_decay, state)
         return kernel.call(q, k, v, beta, log_decay, state, scale=scale, dtype=kernel_dtype)
     with without_autocast(q.device.type):
-        dtype = _computed_in(q, k, v, beta, log_decay, state)
+        dtype = compute_dtype(q, k, v, beta, log_decay, state)
         k, log_decay = k.to(dtype), log_decay.to(dtype)
         written, removed = k * beta.unsqueeze(-1), k * -log_decay.exp()
     return dplr(q, written, v, removed, None, log_decay, state, chunk_size=chunk_size, scale=scale)
@@ -138,25 +136,17 @@ class _Inputs(NamedTuple):
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor | None, log_decay: Tensor, state: Tensor | None
 ) -> _Inputs:
-    inputs = _Inputs(q, k, v, a, b, log_decay, state)
-    _check_shapes(inputs)
-    dtype = _computed_in(*inputs)
+    _check(q, k, v, a, b, log_decay, state)
+    dtype = compute_dtype(q, k, v, a, b, log_decay, state)
     b, state = (None if x is None else x.to(dtype) for x in (b, state))
     q, k, v, a, log_decay = (x.to(dtype) for x in (q, k, v, a, log_decay))
     return _Inputs(q, k, v, a, b, log_decay, state)
 
 
-def _computed_in(*inputs: Tensor | None) -> torch.dtype:
-    is_double = any(x is not None and x.dtype == torch.float64 for x in inputs)
-    return torch.float64 if is_double else torch.float32
-
-
-def _check_shapes(inputs: _Inputs) -> None:
-    batch, time, heads, d_key = inputs.q.shape
-    each, d_value = (batch, time, heads), inputs.v.shape[-1]
-    needed = dict.fromkeys(("k", "a", "b", "log_decay"), (*each, d_key))
-    needed |= {"v": (*each, d_value), "state": (batch, heads, d_key, d_value)}
-    for name, shape in needed.items():
-        x = getattr(inputs, name)
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed")
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor | None, log_decay: Tensor, state: Tensor | None
+) -> None:
+    batch, time, heads, d_key = q.shape
+    keys, d_value = (batch, time, heads, d_key), v.shape[-1]
+    needed = {"k": (k, keys), "a": (a, keys), "b": (b, keys), "log_decay": (log_decay, keys)}
+    check_shapes({**needed, "v": (v, (batch, time, heads, d_value)), "state": (state, (batch, heads, d_key, d_value))})

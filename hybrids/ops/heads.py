@@ -1,5 +1,7 @@
 """Query, key and value heads: how a width divides into them, and the projections around them."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,8 +13,7 @@ def split_heads(d_model: int, num_heads: int, head_dim: int | None = None) -> in
 
     Raises UserError where a count is not positive or the heads do not divide the width.
     """
-    if num_heads < 1:
-        raise UserError(f"num_heads={num_heads} must be at least 1")
+    check_counts(num_heads=num_heads)
     if head_dim is None:
         if d_model % num_heads:
             raise UserError(
@@ -20,9 +21,22 @@ def split_heads(d_model: int, num_heads: int, head_dim: int | None = None) -> in
                 f"allowed: {_divisors(d_model)}, or any number with head_dim set"
             )
         return d_model // num_heads
-    if head_dim < 1:
-        raise UserError(f"head_dim={head_dim} must be at least 1")
+    check_counts(head_dim=head_dim)
     return head_dim
+
+
+def expanded_width(name: str, factor: float, width_name: str, width: int) -> int:
+    """`factor` times `width`. Raises UserError, with both names, where that is no whole number of at least 1."""
+    if not 0 < factor < math.inf or round(factor * width) < 1 or abs(factor * width - round(factor * width)) > 1e-6:
+        raise UserError(f"{name}={factor} times {width_name}={width} must be a whole number of at least 1")
+    return round(factor * width)
+
+
+def check_counts(**counts: int) -> None:
+    """Raise UserError for the first of these settings that is below 1."""
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
 
 
 def _divisors(number: int) -> str:

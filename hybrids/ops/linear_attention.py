@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.linear_attention_chunks import PerHead, PerKey
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.shapes import check_shapes
 
 
 def linear_attention(
@@ -43,7 +44,7 @@ def linear_attention(
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
     kernel = find_kernel("linear_attention", backend)
     if kernel is not None:
-        _check_shapes(_Inputs(q, k, v, log_decay, state))
+        _check(q, k, v, log_decay, state)
         return kernel.call(q, k, v, state, log_decay=log_decay, scale=scale, dtype=kernel_dtype)
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
@@ -103,10 +104,8 @@ class _Inputs(NamedTuple):
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float | None
 ) -> _Inputs:
-    inputs = _Inputs(q, k, v, log_decay, state)
-    _check_shapes(inputs)
-    is_double = any(x is not None and x.dtype == torch.float64 for x in inputs)
-    dtype = torch.float64 if is_double else torch.float32
+    _check(q, k, v, log_decay, state)
+    dtype = compute_dtype(q, k, v, log_decay, state)
     q, k, v = (x.to(dtype) for x in (q, k, v))
     log_decay, state = (None if x is None else x.to(dtype) for x in (log_decay, state))
     if scale != 1:
@@ -114,19 +113,12 @@ def _prepare(
     return _Inputs(q, k, v, log_decay, state)
 
 
-def _check_shapes(inputs: _Inputs) -> None:
-    batch, time, groups, d_key = inputs.q.shape
-    heads, d_value = inputs.v.shape[-2:]
+def _check(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None) -> None:
+    batch, time, groups, d_key = q.shape
+    heads, d_value = v.shape[-2:]
     if heads % groups:
         raise ValueError(f"v has {heads} heads; a multiple of the {groups} heads of q is needed")
-    per_key = inputs.log_decay is not None and inputs.log_decay.ndim == 4
-    needed = {
-        "k": (batch, time, groups, d_key),
-        "v": (batch, time, heads, d_value),
-        "log_decay": (batch, time, heads, d_key) if per_key else (batch, time, heads),
-        "state": (batch, heads, d_key, d_value),
-    }
-    for name, shape in needed.items():
-        x = getattr(inputs, name)
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed")
+    each = (batch, time, heads)
+    needed = {"k": (k, (batch, time, groups, d_key)), "v": (v, (*each, d_value))}
+    decays = (*each, d_key) if log_decay is not None and log_decay.ndim == 4 else each
+    check_shapes({**needed, "log_decay": (log_decay, decays), "state": (state, (batch, heads, d_key, d_value))})

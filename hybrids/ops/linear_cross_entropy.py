@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
 
 CPU_BLOCK = 2**20
 """Logits held at a time on a CPU: 4 MB, about an L2 cache. Measured: 2**18 to 2**21 are within 5 % at D = 64."""
@@ -71,7 +71,7 @@ def _loss_and_gradients(
     x: Tensor, weight: Tensor, targets: Tensor, valid: Tensor, needs_x: bool, needs_weight: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, correct, and the gradients of the loss by `x` and `weight`, each empty where it is not needed."""
-    dtype = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+    dtype = compute_dtype(x, weight)
     with without_autocast(x.device.type):
         # A row of zeros has finite logits and adds nothing to the gradient of the weight.
         invalid = ~valid[:, None]
@@ -88,7 +88,7 @@ def _loss_and_gradients(
 def _(
     x: Tensor, weight: Tensor, targets: Tensor, valid: Tensor, needs_x: bool, needs_weight: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dtype = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+    dtype = compute_dtype(x, weight)
     dx = x.new_empty(x.shape if needs_x else 0, dtype=dtype)
     dweight = x.new_empty(weight.shape if needs_weight else 0, dtype=dtype)
     return x.new_empty((), dtype=dtype), torch.empty_like(valid), dx, dweight

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
-from hybrids.ops.selective_scan_chunks import TORCH_SCAN, check_shapes, prepare, scan
+from hybrids.ops.selective_scan_chunks import TORCH_SCAN, check_inputs, prepare, scan
 
 
 def selective_scan(
@@ -44,7 +44,7 @@ def selective_scan(
     if x.shape[1] == 1:
         return selective_scan_recurrent(x, dt, A, B, C, D, state)
     if kernel is not None and not torch.compiler.is_compiling():  # which traces no kernel
-        check_shapes(x, A, {"dt": dt, "B": B, "C": C, "D": D, "state": state})
+        check_inputs(x, dt, A, B, C, D, state)
         return kernel.call(x, dt, A, B, C, D, state, chunk_size=chunk_size)
     return scan(x, dt, A, B, C, D, state, chunk_size, TORCH_SCAN)
 

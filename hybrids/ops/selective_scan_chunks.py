@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.shapes import check_shapes
 
 
 def scan(
@@ -51,24 +52,23 @@ class Inputs(NamedTuple):
 
 def prepare(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None) -> Inputs:
     """Inputs of the scan, checked, at the dtype of the computation: float32, or float64 when one of them is."""
-    check_shapes(x, A, {"dt": dt, "B": B, "C": C, "D": D, "state": state})
-    given = [t for t in (x, dt, A, B, C, D, state) if t is not None]
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
+    check_inputs(x, dt, A, B, C, D, state)
+    dtype = compute_dtype(x, dt, A, B, C, D, state)
     if state is None:
         state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
     return Inputs(*(None if t is None else t.to(dtype) for t in (x, dt, A, B, C, D, state)))  # type: ignore[arg-type]
 
 
-def check_shapes(x: Tensor, A: Tensor, others: dict[str, Tensor | None]) -> None:
+def check_inputs(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
+) -> None:
     """Raise ValueError for inputs of the scan whose shapes do not belong together."""
     batch, time, width = x.shape
     if A.shape[0] != width:
         raise ValueError(f"A has shape {tuple(A.shape)}; its first axis must be the width of x, {width}")
     inputs = (batch, time, A.shape[1])
-    needed = {"dt": tuple(x.shape), "B": inputs, "C": inputs, "D": (width,), "state": (batch, *A.shape)}
-    for name, given in others.items():
-        if given is not None and given.shape != needed[name]:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}; {needed[name]} is needed")
+    needed = {"dt": (dt, (batch, time, width)), "B": (B, inputs), "C": (C, inputs)}
+    check_shapes({**needed, "D": (D, (width,)), "state": (state, (batch, *A.shape))})
 
 
 class _SelectiveScan(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
+from hybrids.ops.shapes import check_shapes
 
 ACTIVATIONS = {None: lambda y: y, "silu": F.silu}
 
@@ -34,10 +35,10 @@ def short_conv(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(map(repr, ACTIVATIONS))}")
     kernel = find_kernel("short_conv", backend)
+    needed = _check(x, weight, state)
     if kernel is not None and x.shape[1] >= weight.shape[1]:
-        _check_shapes(x, weight, state)
         return kernel.call(x, weight, bias, state, activation=activation)
-    state = _start(x, weight, state)
+    state = x.new_zeros(needed) if state is None else state
     with without_autocast(x.device.type):
         joined = torch.cat([state.to(x.dtype), x], dim=1)
         y = _filter(joined, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
@@ -45,19 +46,18 @@ def short_conv(
     return ACTIVATIONS[activation](y), joined[:, x.shape[1] :].clone()
 
 
-def _start(x: Tensor, weight: Tensor, state: Tensor | None) -> Tensor:
-    needed = _check_shapes(x, weight, state)
-    return x.new_zeros(needed) if state is None else state
+def initial_filters(width: int, conv_size: int) -> Float[Tensor, "D W"]:
+    """Filters as PyTorch's convolutions start: uniform within conv_size^-0.5."""
+    return torch.empty(width, conv_size).uniform_(-1, 1) * conv_size**-0.5
 
 
-def _check_shapes(x: Tensor, weight: Tensor, state: Tensor | None) -> tuple[int, int, int]:
+def _check(x: Tensor, weight: Tensor, state: Tensor | None) -> tuple[int, int, int]:
     """The shape of the state."""
     batch, _, width = x.shape
     if weight.shape[0] != width:
         raise ValueError(f"weight has shape {tuple(weight.shape)}; its first axis must be the width of x, {width}")
     needed = (batch, weight.shape[1] - 1, width)
-    if state is not None and state.shape != needed:
-        raise ValueError(f"state has shape {tuple(state.shape)}; {needed} is needed")
+    check_shapes({"state": (state, needed)})
     return needed
 
 

@@ -13,12 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.registry import register
 
 
@@ -53,9 +52,7 @@ class Based(Mixer[BasedState]):
     ) -> None:
         """`head_dim` is V, by default d_model / num_heads; `feature_dim` is K."""
         super().__init__(d_model, backend)
-        for name, value in (("feature_dim", feature_dim), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(feature_dim=feature_dim, chunk_size=chunk_size)
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.feature_dim, self.chunk_size = num_heads, feature_dim, chunk_size
         self.widths = (num_heads * feature_dim, num_heads * feature_dim, num_heads * self.head_dim)
@@ -76,25 +73,16 @@ class Based(Mixer[BasedState]):
         q, k = _monomials(q * self.feature_dim**-0.5), _monomials(k) * self._weights(k)
         v = F.pad(v, (0, 1), value=1.0)
         memory = None if state is None else state.memory
+        backend = self.backend_of("linear_attention")
         o, memory = linear_attention(
-            q,
-            k,
-            v,
-            memory,
-            chunk_size=self.chunk_size,
-            scale=1.0,
-            backend=self.backend_of("linear_attention"),
-            kernel_dtype=projected.dtype,
+            q, k, v, memory, chunk_size=self.chunk_size, scale=1.0, backend=backend, kernel_dtype=projected.dtype
         )
         o = (o[..., :-1] / o[..., -1:]).flatten(2)
         return self.out_proj(o.to(projected.dtype)), BasedState(memory)
 
     def init_state(self, batch_size: int) -> BasedState:
-        weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return BasedState(
-            weight.new_zeros(batch_size, self.num_heads, self.num_features, self.head_dim + 1, dtype=dtype)
-        )
+        shape = (self.num_heads, self.num_features, self.head_dim + 1)
+        return BasedState(wide_zeros(self.in_proj.weight, batch_size, *shape))
 
     def demands(self) -> list[Demand]:
         return [Demand(op="linear_attention", d_key=self.num_features, d_value=self.head_dim + 1, gate="none")]

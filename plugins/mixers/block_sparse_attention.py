@@ -14,7 +14,7 @@ from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.attention import rotate
 from hybrids.ops.block_sparse_attention import block_sparse_attention, compress
-from hybrids.ops.heads import GroupedHeads
+from hybrids.ops.heads import GroupedHeads, check_counts
 from hybrids.registry import register
 
 
@@ -57,9 +57,7 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
         rope_theta: float = 10000.0,
     ) -> None:
         super().__init__(d_model)
-        for name, value in (("block_size", block_size), ("num_selected", num_selected)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(block_size=block_size, num_selected=num_selected)
         if not 0 < rope_theta < float("inf"):
             raise UserError(f"rope_theta={rope_theta} must be positive")
         self.heads = GroupedHeads(d_model, num_heads, num_kv_heads, head_dim, is_rotary=rope)

@@ -8,38 +8,22 @@
 Each W is its own columns of one matrix, `in_proj`, in the order q, k, v, output gate, beta.
 """
 
-from typing import NamedTuple
-
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize
-from hybrids.ops.delta_heads import (
-    convolved_heads,
-    convolved_heads_flops,
-    initial_conv,
-    value_width,
-)
+from hybrids.ops.delta_heads import DeltaHeads, DeltaState, replaced_share
 from hybrids.ops.delta_rule import delta_rule
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts
 from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
 
 
-class DeltaNetState(NamedTuple):
-    """The inputs that the convolutions still need (of q, k and v side by side), and the matrices."""
-
-    tail: Float[Tensor, "B W-1 2*H*K+H*V"]
-    matrix: Float[Tensor, "B H K V"]
-
-
 @register("mixer", "delta_net", source="arXiv:2406.06484, section 2.2; arXiv:2102.11174")
-class DeltaNet(Mixer[DeltaNetState]):
+class DeltaNet(Mixer[DeltaState]):
     """Linear attention that replaces what a key held before.
 
     State: `matrix` [B, H, K, V], float32 whatever the activations; `tail` [B, conv_size - 1, 2 H K + H V] in the
@@ -47,7 +31,9 @@ class DeltaNet(Mixer[DeltaNetState]):
     Cost: besides the projections O(T H (K V + chunk_size (K + V))) a sequence, O(H K V) a step.
     Source: arXiv:2406.06484; structure and initialisation as in the authors' layer in flash-linear-attention, without
     its other activations and norms of q and k.
-    Differs: two heads by default, as `gated_delta_net`, where the authors' layer has four.
+    Differs: two heads by default, as `gated_delta_net`, where the authors' layer has four. silu of the output gate is
+    taken in float32, where `gated_delta_net` takes it in the dtype of the activations. `expand_v` multiplies the
+    width of a head, where that of `gla` multiplies the width of the model.
     """
 
     def __init__(
@@ -66,75 +52,48 @@ class DeltaNet(Mixer[DeltaNetState]):
         """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
         super().__init__(d_model, backend)
-        self.d_key = split_heads(d_model, num_heads, head_dim)
-        self.d_value = value_width(self.d_key, expand_v)
-        for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
-        self.num_heads, self.conv_size, self.chunk_size = num_heads, conv_size, chunk_size
+        check_counts(chunk_size=chunk_size)
+        self.heads = DeltaHeads.fitting(d_model, num_heads, head_dim, expand_v=expand_v, conv_size=conv_size)
         self.use_output_gate, self.allow_negative_eigenvalues = use_output_gate, allow_negative_eigenvalues
-        self.d_conv = num_heads * (2 * self.d_key + self.d_value)
-        self.widths = (self.d_conv, num_heads * self.d_value if use_output_gate else 0, num_heads)
+        self.chunk_size = chunk_size
+        self.widths = (self.heads.d_conv, self.heads.d_values if use_output_gate else 0, num_heads)
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
-        self.conv_weight = nn.Parameter(initial_conv(self.d_conv, conv_size))
-        self.norm = RMSNorm(self.d_value)
-        self.out_proj = nn.Linear(num_heads * self.d_value, d_model, bias=False)
+        self.conv_weight = self.heads.initial_filters()
+        self.norm = RMSNorm(self.heads.d_value)
+        self.out_proj = nn.Linear(self.heads.d_values, d_model, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], state: DeltaNetState | None = None
-    ) -> tuple[Float[Tensor, "B T D"], DeltaNetState]:
+        self, x: Float[Tensor, "B T D"], state: DeltaState | None = None
+    ) -> tuple[Float[Tensor, "B T D"], DeltaState]:
         tail, matrix = (None, None) if state is None else state
         qkv, gate, b = self.in_proj(x).split(self.widths, dim=-1)
-        q, k, v, tail = convolved_heads(
-            qkv,
-            self.conv_weight,
-            tail,
-            num_heads=self.num_heads,
-            d_key=self.d_key,
-            backend=self.backend_of("short_conv"),
-        )
-        beta = at_least_float32(b).sigmoid()
-        if self.allow_negative_eigenvalues:
-            beta = 2 * beta
+        q, k, v, tail = self.heads.convolve(qkv, self.conv_weight, tail, backend=self.backend_of("short_conv"))
+        beta = replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues)
+        backend = self.backend_of("delta_rule")
         o, matrix = delta_rule(
-            q,
-            k,
-            v,
-            beta,
-            state=matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("delta_rule"),
-            kernel_dtype=qkv.dtype,
+            q, k, v, beta, state=matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=qkv.dtype
         )
         o = self.norm(o).flatten(2)
         if self.use_output_gate:
             o = o * F.silu(at_least_float32(gate))
-        return self.out_proj(o.to(qkv.dtype)), DeltaNetState(tail, matrix)
+        return self.out_proj(o.to(qkv.dtype)), DeltaState(tail, matrix)
 
-    def init_state(self, batch_size: int) -> DeltaNetState:
-        weight = self.in_proj.weight
-        tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_conv)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
-        return DeltaNetState(tail, matrix)
+    def init_state(self, batch_size: int) -> DeltaState:
+        return self.heads.empty_state(batch_size, self.in_proj.weight)
 
     def demands(self) -> list[Demand]:
-        return [
-            Demand(op="delta_rule", d_key=self.d_key, d_value=self.d_value, gate="none"),
-            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
-        ]
+        return self.heads.demands(gate="none")
 
     def state_elements(self, context: int) -> int:
-        return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+        return self.heads.state_elements
 
     def published_sizes(self, context: int) -> list[PublishedSize]:
         difference = "leaves out the inputs that the short convolutions still need"
-        return [PublishedSize("zoology", "H K V", self.num_heads * self.d_key * self.d_value, difference)]
+        return [PublishedSize("zoology", "H K V", self.heads.matrix_elements, difference)]
 
     def step_flops(self, context: int) -> int:
-        d_out = self.num_heads * self.d_value
-        projections = 2 * self.d_model * (sum(self.widths) + d_out)
-        heads = convolved_heads_flops(self.num_heads, self.d_key, self.d_value, self.conv_size)
-        matrices = self.num_heads * (self.d_key + 6 * self.d_key * self.d_value + 2 * self.d_value + 1)
-        norm = 3 * d_out + 4 * self.num_heads + (2 * d_out if self.use_output_gate else 0)
-        return projections + heads + matrices + norm
+        heads = self.heads
+        projections = 2 * self.d_model * (sum(self.widths) + heads.d_values)
+        matrices = heads.d_keys + 6 * heads.matrix_elements + 2 * heads.d_values + heads.num_heads
+        norm = 3 * heads.d_values + 4 * heads.num_heads + (2 * heads.d_values if self.use_output_gate else 0)
+        return projections + heads.step_flops + matrices + norm

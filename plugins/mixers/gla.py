@@ -10,16 +10,16 @@ Each W is its own columns of one matrix, `in_proj`, in the order q, k, v, output
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, expanded_width, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import compute_dtype, wide_zeros
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
 
@@ -40,6 +40,9 @@ class GatedLinearAttention(Mixer[GLAState]):
     Source: arXiv:2312.06635, section 4.4; widths, gate and initialisation (Xavier with gain 2^-2.5 for queries, keys
     and the gate) as in the authors' code, and the norm as in their layer in flash-linear-attention: RMSNorm with a
     weight, where the paper has a LayerNorm. No biases but the gate's.
+    Differs: silu of the output gate is taken in the dtype of the activations, as in `gated_delta_net` and `retention`,
+    where `delta_net` and `mamba2` take it in float32. `expand_k` and `expand_v` multiply the width of the model, as the
+    authors' do, where `expand_v` of the delta rules multiplies the width of a head.
     """
 
     def __init__(
@@ -57,13 +60,11 @@ class GatedLinearAttention(Mixer[GLAState]):
     ) -> None:
         """Keys of all heads have expand_k d_model features, values expand_v d_model."""
         super().__init__(d_model, backend)
-        for name, value in (("gate_rank", gate_rank), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(gate_rank=gate_rank, chunk_size=chunk_size)
         if gate_normalizer <= 0:
             raise UserError(f"gate_normalizer={gate_normalizer} must be positive")
-        self.d_key = split_heads(_width("expand_k", expand_k, d_model), num_heads)
-        self.d_value = split_heads(_width("expand_v", expand_v, d_model), num_heads)
+        self.d_key = split_heads(expanded_width("expand_k", expand_k, "d_model", d_model), num_heads)
+        self.d_value = split_heads(expanded_width("expand_v", expand_v, "d_model", d_model), num_heads)
         self.num_heads, self.chunk_size = num_heads, chunk_size
         self.gate_normalizer, self.use_output_gate = gate_normalizer, use_output_gate
         d_keys, d_values = num_heads * self.d_key, num_heads * self.d_value
@@ -82,7 +83,7 @@ class GatedLinearAttention(Mixer[GLAState]):
     ) -> tuple[Float[Tensor, "B T D"], GLAState]:
         projected = self.in_proj(x)
         q, k, v, g, gate = projected.split(self.widths, dim=-1)
-        dtype = torch.promote_types(projected.dtype, torch.float32)
+        dtype = compute_dtype(projected)
         log_decay = F.logsigmoid(self.gate_proj(gate).to(dtype)) / self.gate_normalizer
         q, k, v, log_decay = (t.to(dtype).unflatten(-1, (self.num_heads, -1)) for t in (q, k, v, log_decay))
         matrix = None if state is None else state.matrix
@@ -102,9 +103,7 @@ class GatedLinearAttention(Mixer[GLAState]):
         return self.out_proj(o.to(projected.dtype)), GLAState(matrix)
 
     def init_state(self, batch_size: int) -> GLAState:
-        weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return GLAState(weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype))
+        return GLAState(wide_zeros(self.in_proj.weight, batch_size, self.num_heads, self.d_key, self.d_value))
 
     def demands(self) -> list[Demand]:
         return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value, gate="key")]
@@ -122,10 +121,3 @@ class GatedLinearAttention(Mixer[GLAState]):
         gates = 4 * d_keys + d_keys  # bias, logsigmoid, division, exp; and the scale of q
         norm = 3 * d_values + 4 * self.num_heads + (2 * d_values if self.use_output_gate else 0)
         return projections + gates + 5 * d_keys * self.d_value + norm
-
-
-def _width(name: str, factor: float, d_model: int) -> int:
-    width = round(factor * d_model)
-    if width < 1 or abs(width - factor * d_model) > 1e-6:
-        raise UserError(f"{name}={factor} times d_model={d_model} must be a whole number of at least 1")
-    return width

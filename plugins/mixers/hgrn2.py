@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.ops.rms_norm import RMSNorm
 from hybrids.registry import register
 
@@ -57,8 +57,7 @@ class HGRN2(Mixer[HGRN2State]):
     ) -> None:
         """`head_dim` is K, by default d_model / num_heads, which is V."""
         super().__init__(d_model, backend)
-        if chunk_size < 1:
-            raise UserError(f"chunk_size={chunk_size} must be at least 1")
+        check_counts(chunk_size=chunk_size)
         if not 0 <= lower_bound < 1:
             raise UserError(f"lower_bound={lower_bound} must be at least 0 and below 1")
         self.d_value = split_heads(d_model, num_heads)
@@ -90,9 +89,7 @@ class HGRN2(Mixer[HGRN2State]):
         return self.out_proj(self.norm(o.flatten(2)).to(projected.dtype)), HGRN2State(matrix)
 
     def init_state(self, batch_size: int) -> HGRN2State:
-        weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return HGRN2State(weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype))
+        return HGRN2State(wide_zeros(self.in_proj.weight, batch_size, self.num_heads, self.d_key, self.d_value))
 
     def demands(self) -> list[Demand]:
         return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value, gate="key")]

@@ -9,23 +9,15 @@
 W, W1 and W3 are columns of one matrix, `in_proj`, in the order q, k, v, beta, W1, W3.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.delta_heads import (
-    convolved_heads,
-    convolved_heads_flops,
-    initial_conv,
-    value_width,
-)
+from hybrids.ops.delta_heads import DeltaHeads, DeltaState, replaced_share
 from hybrids.ops.dplr import per_key_delta_rule
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts
 from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32
 from hybrids.ops.rms_norm import RMSNorm
@@ -33,15 +25,8 @@ from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
 
-class KimiDeltaAttentionState(NamedTuple):
-    """The inputs that the convolutions still need (of q, k and v side by side), and the matrices."""
-
-    tail: Float[Tensor, "B W-1 2*H*K+H*V"]
-    matrix: Float[Tensor, "B H K V"]
-
-
 @register("mixer", "kimi_delta_attention", source="arXiv:2510.26692, eq. 1")
-class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
+class KimiDeltaAttention(Mixer[DeltaState]):
     """The delta rule with a forget gate per key feature.
 
     State: `matrix` [B, H, K, V], float32 whatever the activations; `tail` [B, conv_size - 1, 2 H K + H V] in the
@@ -50,7 +35,8 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
     Source: arXiv:2510.26692; A is uniform in [1, 16] and dt log-uniform in [0.001, 0.1], as in the authors' layer
     in flash-linear-attention. W4 has no bias, as in the paper and the published model, where that layer has one.
     Differs: two heads that fill d_model by default, where the authors' are 128 wide whatever the width of the model;
-    no more heads of values than of keys, and no lower bound of the gate.
+    no more heads of values than of keys, and no lower bound of the gate. The sigmoid of the output gate is taken in
+    float32. `expand_v` multiplies the width of a head, where that of `gla` multiplies the width of the model.
     """
 
     def __init__(
@@ -68,81 +54,50 @@ class KimiDeltaAttention(Mixer[KimiDeltaAttentionState]):
         """`head_dim` is K, by default d_model / num_heads; V = expand_v K. With `allow_negative_eigenvalues`
         beta is in (0, 2), which lets a state track parity (arXiv:2411.12537)."""
         super().__init__(d_model, backend)
-        self.d_key = split_heads(d_model, num_heads, head_dim)
-        self.d_value = value_width(self.d_key, expand_v)
-        for name, value in (("conv_size", conv_size), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
-        self.num_heads, self.conv_size, self.chunk_size = num_heads, conv_size, chunk_size
-        self.allow_negative_eigenvalues = allow_negative_eigenvalues
-        d_keys, d_values = num_heads * self.d_key, num_heads * self.d_value
-        self.d_conv = 2 * d_keys + d_values
-        self.widths = (self.d_conv, num_heads, self.d_value, self.d_value)
+        check_counts(chunk_size=chunk_size)
+        self.heads = heads = DeltaHeads.fitting(d_model, num_heads, head_dim, expand_v=expand_v, conv_size=conv_size)
+        self.allow_negative_eigenvalues, self.chunk_size = allow_negative_eigenvalues, chunk_size
+        self.widths = (heads.d_conv, num_heads, heads.d_value, heads.d_value)
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
-        self.conv_weight = nn.Parameter(initial_conv(self.d_conv, conv_size))
-        self.decay_proj = nn.Linear(self.d_value, d_keys, bias=False)
+        self.conv_weight = heads.initial_filters()
+        self.decay_proj = nn.Linear(heads.d_value, heads.d_keys, bias=False)
         self.A_log = undecayed(nn.Parameter(torch.empty(num_heads).uniform_(1, 16).log()))
-        self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(d_keys)))
-        self.gate_proj = nn.Linear(self.d_value, d_values, bias=False)
-        self.norm = RMSNorm(self.d_value)
-        self.out_proj = nn.Linear(d_values, d_model, bias=False)
+        self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(heads.d_keys)))
+        self.gate_proj = nn.Linear(heads.d_value, heads.d_values, bias=False)
+        self.norm = RMSNorm(heads.d_value)
+        self.out_proj = nn.Linear(heads.d_values, d_model, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], state: KimiDeltaAttentionState | None = None
-    ) -> tuple[Float[Tensor, "B T D"], KimiDeltaAttentionState]:
+        self, x: Float[Tensor, "B T D"], state: DeltaState | None = None
+    ) -> tuple[Float[Tensor, "B T D"], DeltaState]:
         tail, matrix = (None, None) if state is None else state
         qkv, b, decay, gate = self.in_proj(x).split(self.widths, dim=-1)
-        q, k, v, tail = convolved_heads(
-            qkv,
-            self.conv_weight,
-            tail,
-            num_heads=self.num_heads,
-            d_key=self.d_key,
-            backend=self.backend_of("short_conv"),
-        )
-        beta, log_decay = self._gates(b, self.decay_proj(decay))
+        q, k, v, tail = self.heads.convolve(qkv, self.conv_weight, tail, backend=self.backend_of("short_conv"))
+        steps = F.softplus(at_least_float32(self.decay_proj(decay)) + self.dt_bias)
+        rate = at_least_float32(self.A_log).exp().unsqueeze(-1)
+        beta = replaced_share(b, allow_negative_eigenvalues=self.allow_negative_eigenvalues)
+        log_decay = -rate * steps.unflatten(-1, (self.heads.num_heads, -1))
+        backend = self.backend_of("delta_rule")
         o, matrix = per_key_delta_rule(
-            q,
-            k,
-            v,
-            beta,
-            log_decay,
-            matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("delta_rule"),
-            kernel_dtype=qkv.dtype,
+            q, k, v, beta, log_decay, matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=qkv.dtype
         )
         o = self.norm(o).flatten(2) * at_least_float32(self.gate_proj(gate)).sigmoid()
-        return self.out_proj(o.to(qkv.dtype)), KimiDeltaAttentionState(tail, matrix)
+        return self.out_proj(o.to(qkv.dtype)), DeltaState(tail, matrix)
 
-    def init_state(self, batch_size: int) -> KimiDeltaAttentionState:
-        weight = self.in_proj.weight
-        tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_conv)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
-        return KimiDeltaAttentionState(tail, matrix)
+    def init_state(self, batch_size: int) -> DeltaState:
+        return self.heads.empty_state(batch_size, self.in_proj.weight)
 
     def demands(self) -> list[Demand]:
-        return [
-            Demand(op="delta_rule", d_key=self.d_key, d_value=self.d_value, gate="key"),
-            Demand(op="short_conv", d_conv=self.d_conv, conv_size=self.conv_size),
-        ]
+        return self.heads.demands(gate="key")
 
     def state_elements(self, context: int) -> int:
-        return (self.conv_size - 1) * self.d_conv + self.num_heads * self.d_key * self.d_value
+        return self.heads.state_elements
 
     def step_flops(self, context: int) -> int:
-        d_keys, d_values = self.num_heads * self.d_key, self.num_heads * self.d_value
+        heads = self.heads
         low_rank = self.decay_proj.weight.numel() + self.gate_proj.weight.numel()
-        projections = 2 * (self.d_model * (sum(self.widths) + d_values) + low_rank)
-        heads = convolved_heads_flops(self.num_heads, self.d_key, self.d_value, self.conv_size)
-        gates = 7 * d_keys + 3 * self.num_heads  # sum, softplus, product; exp twice, sign, what is removed
-        matrices = d_keys + 7 * d_keys * self.d_value + 2 * d_values
-        norm = 3 * d_values + 4 * self.num_heads + 2 * d_values
-        return projections + heads + gates + matrices + norm
-
-    def _gates(self, b: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
-        beta, decay = at_least_float32(b).sigmoid(), at_least_float32(decay)
-        rate = at_least_float32(self.A_log).exp().unsqueeze(-1)
-        log_decay = -rate * F.softplus(decay + self.dt_bias).unflatten(-1, (self.num_heads, -1))
-        return (2 * beta if self.allow_negative_eigenvalues else beta), log_decay
+        projections = 2 * (self.d_model * (sum(self.widths) + heads.d_values) + low_rank)
+        gates = 7 * heads.d_keys + 3 * heads.num_heads  # sum, softplus, product; exp twice, sign, what is removed
+        matrices = heads.d_keys + 7 * heads.matrix_elements + 2 * heads.d_values
+        norm = 3 * heads.d_values + 4 * heads.num_heads + 2 * heads.d_values
+        return projections + heads.step_flops + gates + matrices + norm

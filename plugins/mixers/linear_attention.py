@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import compute_dtype
 from hybrids.registry import register
 
 
@@ -42,8 +42,7 @@ class LinearAttention(Mixer[LinearAttentionState]):
         backend: str | None = None,
     ) -> None:
         super().__init__(d_model, backend)
-        if chunk_size < 1:
-            raise UserError(f"chunk_size={chunk_size} must be at least 1")
+        check_counts(chunk_size=chunk_size)
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         self.num_heads, self.chunk_size = num_heads, chunk_size
         self.in_proj = nn.Linear(d_model, 3 * num_heads * self.head_dim, bias=False)
@@ -86,7 +85,7 @@ class LinearAttention(Mixer[LinearAttentionState]):
 
     @property
     def _state_dtype(self) -> torch.dtype:
-        return torch.promote_types(self.in_proj.weight.dtype, torch.float32)
+        return compute_dtype(self.in_proj.weight)
 
 
 _SMALLEST = 1e-12

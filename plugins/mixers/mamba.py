@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
+from hybrids.ops.heads import check_counts
 from hybrids.ops.kernels import Demand
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.ops.selective_scan import selective_scan
-from hybrids.ops.short_conv import short_conv
+from hybrids.ops.short_conv import initial_filters, short_conv
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
@@ -41,7 +41,8 @@ class Mamba(Mixer[MambaState]):
     Cost: per token, projections 6 D E + 2 E (2 R + 2 d_state) and scan 7 E d_state; linear in T.
     Source: arXiv:2312.00752; structure, defaults and initialisation as in the authors' `mamba_simple.py`
     (A = -1 ... -d_state, D = 1, steps log-uniform in [1e-3, 0.1], R = d_model / 16), in_proj and out_proj as PyTorch's.
-    Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too.
+    Differs: out_proj is not scaled down with depth, which is the model's business in the authors' code too. silu of
+    z is taken in the dtype of the activations, where `mamba2` takes it in float32.
     """
 
     def __init__(
@@ -57,12 +58,10 @@ class Mamba(Mixer[MambaState]):
         """`dt_rank` is R, by default d_model / 16 rounded up."""
         super().__init__(d_model, backend)
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
-        for name, value in {"d_state": d_state, "expand": expand, "conv_size": conv_size, "dt_rank": rank}.items():
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(d_state=d_state, expand=expand, conv_size=conv_size, dt_rank=rank)
         self.d_inner, self.d_state, self.conv_size, self.dt_rank = expand * d_model, d_state, conv_size, rank
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
-        self.conv_weight = nn.Parameter(torch.empty(self.d_inner, conv_size).uniform_(-1, 1) * conv_size**-0.5)
+        self.conv_weight = nn.Parameter(initial_filters(self.d_inner, conv_size))
         self.conv_bias = nn.Parameter(torch.empty(self.d_inner).uniform_(-1, 1) * conv_size**-0.5)
         self.x_proj = nn.Linear(self.d_inner, rank + 2 * d_state, bias=False)
         self.dt_weight = nn.Parameter(torch.empty(self.d_inner, rank).uniform_(-1, 1) * rank**-0.5)
@@ -88,8 +87,7 @@ class Mamba(Mixer[MambaState]):
     def init_state(self, batch_size: int) -> MambaState:
         weight = self.in_proj.weight
         tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_inner)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return MambaState(tail, weight.new_zeros(batch_size, self.d_inner, self.d_state, dtype=dtype))
+        return MambaState(tail, wide_zeros(weight, batch_size, self.d_inner, self.d_state))
 
     def demands(self) -> list[Demand]:
         return [

@@ -8,7 +8,6 @@
 In the words of linear attention C is the query, B the key and delta x the value.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
+from hybrids.ops.heads import check_counts, expanded_width
 from hybrids.ops.kernels import Demand
 from hybrids.ops.mamba2_scan import mamba2_scan
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.ops.rms_norm import RMSNorm
-from hybrids.ops.short_conv import short_conv
+from hybrids.ops.short_conv import initial_filters, short_conv
 from hybrids.ops.steps import draw_dt_bias
 from hybrids.registry import register
 
@@ -44,7 +44,8 @@ class Mamba2(Mixer[Mamba2State]):
     Source: arXiv:2405.21060; initialisation as in the authors' code: A uniform in [1, 16], delta log-uniform in
     [0.001, 0.1], D = 1.
     Differs: d_state is 64 and head_dim 32, where the authors take 128 and 64, so that narrow models stay cheap and
-    have several heads. B and C have one group, their default.
+    have several heads. B and C have one group, their default. silu of z is taken in float32, where `mamba` takes it in
+    the dtype of the activations.
     """
 
     def __init__(
@@ -60,17 +61,16 @@ class Mamba2(Mixer[Mamba2State]):
     ) -> None:
         """`head_dim` is V and divides the inner width expand * d_model; `d_state` is N."""
         super().__init__(d_model, backend)
-        sizes = {"d_state": d_state, "head_dim": head_dim, "conv_size": conv_size, "chunk_size": chunk_size}
-        for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
-        self.d_inner = _inner_width(d_model, expand, head_dim)
+        check_counts(d_state=d_state, head_dim=head_dim, conv_size=conv_size, chunk_size=chunk_size)
+        self.d_inner = expanded_width("expand", expand, "d_model", d_model)
+        if self.d_inner % head_dim:
+            raise UserError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
         self.num_heads, self.head_dim = self.d_inner // head_dim, head_dim
         self.d_state, self.conv_size, self.chunk_size = d_state, conv_size, chunk_size
         self.d_conv = self.d_inner + 2 * d_state
         self.widths = (self.d_inner, self.d_conv, self.num_heads)
         self.in_proj = nn.Linear(d_model, sum(self.widths), bias=False)
-        self.conv_weight = nn.Parameter(torch.empty(self.d_conv, conv_size).uniform_(-1, 1) * conv_size**-0.5)
+        self.conv_weight = nn.Parameter(initial_filters(self.d_conv, conv_size))
         self.conv_bias = nn.Parameter(torch.empty(self.d_conv).uniform_(-1, 1) * conv_size**-0.5)
         self.A_log = undecayed(nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log()))
         self.dt_bias = undecayed(nn.Parameter(draw_dt_bias(self.num_heads)))
@@ -89,16 +89,9 @@ class Mamba2(Mixer[Mamba2State]):
         values, b, c = self._heads(xbc)
         delta = F.softplus(dt.to(values.dtype) + self.dt_bias.to(values.dtype))
         rate = -self.A_log.to(values.dtype).exp()
+        backend = self.backend_of("mamba2_scan")
         y, matrix = mamba2_scan(
-            values,
-            delta,
-            rate,
-            b,
-            c,
-            matrix,
-            chunk_size=self.chunk_size,
-            backend=self.backend_of("mamba2_scan"),
-            kernel_dtype=xbc.dtype,
+            values, delta, rate, b, c, matrix, chunk_size=self.chunk_size, backend=backend, kernel_dtype=xbc.dtype
         )
         y = torch.addcmul(y, values, self.D.to(values.dtype).unsqueeze(-1)).flatten(2)
         y = self.norm(y * F.silu(z.to(y.dtype))).to(xbc.dtype)
@@ -107,8 +100,7 @@ class Mamba2(Mixer[Mamba2State]):
     def init_state(self, batch_size: int) -> Mamba2State:
         weight = self.in_proj.weight
         tail = weight.new_zeros(batch_size, self.conv_size - 1, self.d_conv)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_state, self.head_dim, dtype=dtype)
+        matrix = wide_zeros(weight, batch_size, self.num_heads, self.d_state, self.head_dim)
         return Mamba2State(tail, matrix)
 
     def demands(self) -> list[Demand]:
@@ -140,10 +132,3 @@ class Mamba2(Mixer[Mamba2State]):
         xbc = at_least_float32(xbc)
         values, b, c = xbc.split((self.d_inner, self.d_state, self.d_state), dim=-1)
         return values.unflatten(-1, (self.num_heads, self.head_dim)), b.unsqueeze(2), c.unsqueeze(2)
-
-
-def _inner_width(d_model: int, expand: float, head_dim: int) -> int:
-    width = round(d_model * expand)
-    if expand <= 0 or not math.isclose(width, d_model * expand) or width % head_dim:
-        raise UserError(f"expand={expand} times d_model={d_model} must be a multiple of head_dim={head_dim}")
-    return width

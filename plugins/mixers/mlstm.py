@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer, undecayed
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, expanded_width, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import compute_dtype, wide_zeros
 from hybrids.registry import register
 
 
@@ -44,7 +45,8 @@ class MLSTM(Mixer[MLSTMState]):
     for the forget gate) and the norm; arXiv:2503.13427 (xLSTM 7B) for the layer around it: keys half as wide as
     values, gates capped at 15, no biases but the gates'.
     Differs: xLSTM's first mLSTM block has an up-projection by 2, a short convolution and a skip around the cell, and
-    no channel mixer; here, as in xLSTM 7B, the channel mixer is the block's.
+    no channel mixer; here, as in xLSTM 7B, the channel mixer is the block's. The sigmoid of the output gate is taken in
+    the dtype of the activations. `expand_k` multiplies the width of a head; heads fill the model.
     """
 
     def __init__(
@@ -59,14 +61,11 @@ class MLSTM(Mixer[MLSTMState]):
     ) -> None:
         """Keys of all heads together have expand_k d_model features, values d_model."""
         super().__init__(d_model, backend)
-        if chunk_size < 1:
-            raise UserError(f"chunk_size={chunk_size} must be at least 1")
+        check_counts(chunk_size=chunk_size)
         if gate_cap <= 0:
             raise UserError(f"gate_cap={gate_cap} must be positive")
         self.d_value = split_heads(d_model, num_heads)
-        self.d_key = round(self.d_value * expand_k)
-        if self.d_key < 1 or abs(self.d_key - self.d_value * expand_k) > 1e-6:
-            raise UserError(f"expand_k={expand_k} times {self.d_value} must be a whole number of at least 1")
+        self.d_key = expanded_width("expand_k", expand_k, "the width of a head", self.d_value)
         self.num_heads, self.gate_cap, self.chunk_size = num_heads, gate_cap, chunk_size
         d_keys = num_heads * self.d_key
         self.widths = (d_keys, d_keys, d_model, d_model)
@@ -81,7 +80,7 @@ class MLSTM(Mixer[MLSTMState]):
     ) -> tuple[Float[Tensor, "B T D"], MLSTMState]:
         projected = self.in_proj(x)
         *qkv, gate = projected.split(self.widths, dim=-1)
-        dtype = torch.promote_types(projected.dtype, torch.float32)
+        dtype = compute_dtype(projected)
         q, k, v = (t.to(dtype).unflatten(-1, (self.num_heads, -1)) for t in qkv)
         memory, before = (None, q.new_zeros(q.shape[0], self.num_heads)) if state is None else state
         write, forget = (self.gate_cap * torch.tanh(self.gates(x).to(dtype) / self.gate_cap)).chunk(2, dim=-1)
@@ -105,9 +104,8 @@ class MLSTM(Mixer[MLSTMState]):
 
     def init_state(self, batch_size: int) -> MLSTMState:
         weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        memory = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value + 1, dtype=dtype)
-        return MLSTMState(memory, weight.new_zeros(batch_size, self.num_heads, dtype=dtype))
+        memory = wide_zeros(weight, batch_size, self.num_heads, self.d_key, self.d_value + 1)
+        return MLSTMState(memory, wide_zeros(weight, batch_size, self.num_heads))
 
     def demands(self) -> list[Demand]:
         return [Demand(op="linear_attention", d_key=self.d_key, d_value=self.d_value + 1, gate="scalar")]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, expanded_width, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
+from hybrids.ops.precision import compute_dtype, wide_zeros
 from hybrids.registry import register
 
 
@@ -39,7 +40,8 @@ class Retention(Mixer[RetentionState]):
     Source: arXiv:2307.08621; widths, angles (neighbouring features form the pairs, frequencies 1 to 1/10000), norm
     without weights and initialisation (Xavier with gain 2^-2.5, 1 for the output) as in the authors' code. No biases.
     Differs: the scalings of section 2.1 ("Retention Score Normalization") are left out. The norm that follows
-    cancels them, and in float32 nothing overflows.
+    cancels them, and in float32 nothing overflows. silu of the output gate is taken in the dtype of the activations,
+    where `delta_net` and `mamba2` take it in float32. `expand_v` multiplies the width of a head; heads fill the model.
     """
 
     def __init__(
@@ -54,14 +56,11 @@ class Retention(Mixer[RetentionState]):
     ) -> None:
         """Values of all heads together have expand_v d_model features, keys d_model."""
         super().__init__(d_model, backend)
-        if chunk_size < 1:
-            raise UserError(f"chunk_size={chunk_size} must be at least 1")
+        check_counts(chunk_size=chunk_size)
         self.d_key = split_heads(d_model, num_heads)
         if self.d_key % 2:
             raise UserError(f"num_heads={num_heads} makes heads of odd width {self.d_key}; rotations need an even one")
-        self.d_value = round(self.d_key * expand_v)
-        if self.d_value < 1 or abs(self.d_value - self.d_key * expand_v) > 1e-6:
-            raise UserError(f"expand_v={expand_v} times {self.d_key} must be a whole number of at least 1")
+        self.d_value = expanded_width("expand_v", expand_v, "the width of a head", self.d_key)
         self.num_heads, self.norm_eps, self.chunk_size = num_heads, norm_eps, chunk_size
         d_values = num_heads * self.d_value
         self.widths = (d_model, d_model, d_values, d_values)
@@ -76,7 +75,7 @@ class Retention(Mixer[RetentionState]):
     ) -> tuple[Float[Tensor, "B T D"], RetentionState]:
         projected = self.in_proj(x)
         *qkv, g = projected.split(self.widths, dim=-1)
-        dtype = torch.promote_types(projected.dtype, torch.float32)
+        dtype = compute_dtype(projected)
         q, k, v = (t.to(dtype).unflatten(-1, (self.num_heads, -1)) for t in qkv)
         batch, length = x.shape[:2]
         matrix, past = (None, None) if state is None else state
@@ -98,8 +97,7 @@ class Retention(Mixer[RetentionState]):
 
     def init_state(self, batch_size: int) -> RetentionState:
         weight = self.in_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        matrix = weight.new_zeros(batch_size, self.num_heads, self.d_key, self.d_value, dtype=dtype)
+        matrix = wide_zeros(weight, batch_size, self.num_heads, self.d_key, self.d_value)
         return RetentionState(matrix, weight.new_zeros(batch_size, dtype=torch.int64))
 
     def demands(self) -> list[Demand]:

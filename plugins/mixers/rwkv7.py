@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.dplr import dplr
-from hybrids.ops.heads import split_heads
+from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
-from hybrids.ops.precision import at_least_float32
+from hybrids.ops.precision import at_least_float32, wide_zeros
 from hybrids.registry import register
 
 
@@ -69,9 +68,7 @@ class RWKV7(Mixer[RWKV7State]):
         self.head_dim = split_heads(d_model, num_heads, head_dim)
         ranks = {"decay_rank": (decay_rank, 2.5), "rate_rank": (rate_rank, 2.5), "gate_rank": (gate_rank, 5.0)}
         sizes = {name: _rank(d_model, factor) if given is None else given for name, (given, factor) in ranks.items()}
-        for name, value in (*sizes.items(), ("chunk_size", chunk_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+        check_counts(**sizes, chunk_size=chunk_size)
         self.num_heads, self.chunk_size = num_heads, chunk_size
         width = num_heads * self.head_dim
         ramp, zigzag = torch.linspace(0, 1, width), torch.linspace(-1, 1, self.head_dim).repeat(num_heads)
@@ -122,9 +119,8 @@ class RWKV7(Mixer[RWKV7State]):
 
     def init_state(self, batch_size: int) -> RWKV7State:
         weight = self.r_proj.weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        shape = (batch_size, self.num_heads, self.head_dim, self.head_dim)
-        return RWKV7State(weight.new_zeros(batch_size, self.d_model), weight.new_zeros(shape, dtype=dtype))
+        matrix = wide_zeros(weight, batch_size, self.num_heads, self.head_dim, self.head_dim)
+        return RWKV7State(weight.new_zeros(batch_size, self.d_model), matrix)
 
     def demands(self) -> list[Demand]:
         return [Demand(op="dplr", d_key=self.head_dim, d_value=self.head_dim, gate="key")]

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize
+from hybrids.ops.heads import check_counts
 from hybrids.ops.kernels import Demand
-from hybrids.ops.short_conv import short_conv
+from hybrids.ops.short_conv import initial_filters, short_conv
 from hybrids.registry import register
 
 
@@ -36,11 +36,10 @@ class ShortConv(Mixer[ShortConvState]):
 
     def __init__(self, d_model: int, *, conv_size: int = 3, add_input: bool = True, backend: str | None = None) -> None:
         super().__init__(d_model, backend)
-        if conv_size < 1:
-            raise UserError(f"conv_size={conv_size} must be at least 1")
+        check_counts(conv_size=conv_size)
         self.conv_size, self.add_input = conv_size, add_input
         self.proj = nn.Linear(d_model, d_model)
-        self.conv_weight = nn.Parameter(torch.empty(d_model, conv_size).uniform_(-1, 1) * conv_size**-0.5)
+        self.conv_weight = nn.Parameter(initial_filters(d_model, conv_size))
         self.conv_bias = nn.Parameter(torch.empty(d_model).uniform_(-1, 1) * conv_size**-0.5)
 
     def forward(

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.based import Based
 
 D_MODEL, HEADS, K = 12, 2, 5
@@ -59,26 +58,3 @@ def test_large_queries_and_keys_give_finite_outputs_and_gradients() -> None:
     y, _ = mixer(x)
     gradients = torch.autograd.grad(y.sum(), [x, *mixer.parameters()])
     assert all(t.isfinite().all() for t in (y, *gradients))
-
-
-@pytest.mark.parametrize("settings", [{}, {"num_heads": 2, "head_dim": 5, "feature_dim": 3}])
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = Based(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"head_dim": 0}, "head_dim=0 must be at least 1"),
-        ({"feature_dim": 0}, "feature_dim=0 must be at least 1"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Based(32, **settings)

@@ -8,7 +8,6 @@ from transformers import DynamicCache
 from transformers.models.olmo_hybrid.configuration_olmo_hybrid import OlmoHybridConfig
 from transformers.models.olmo_hybrid.modeling_olmo_hybrid import OlmoHybridGatedDeltaNet
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.delta_net import DeltaNet
 
 D_MODEL, HEADS, D_KEY, D_VALUE = 32, 2, 8, 16
@@ -104,56 +103,3 @@ def test_prefill_and_decode_steps_agree_with_transformers_with_its_cache() -> No
     for t in range(20, 24):
         y, state = ours(x[:, t : t + 1], state)
         torch.testing.assert_close(y, theirs(x[:, t : t + 1], cache_params=cache), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("cut", [1, 3, 31, 32, 33, 69])
-@torch.no_grad()
-def test_cutting_a_sequence_keeps_outputs_and_state(cut: int) -> None:
-    mixer = make_mixer().double()
-    x = torch.randn(2, 70, D_MODEL, dtype=torch.float64)
-    whole, end = mixer(x, mixer.init_state(2))
-    first, middle = mixer(x[:, :cut])
-    last, end_of_parts = mixer(x[:, cut:], middle)
-    torch.testing.assert_close(torch.cat([first, last], 1), whole, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(tuple(end_of_parts), tuple(end), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"expand_v": 2.0}, {"head_dim": 24}, {"use_output_gate": True}, {"conv_size": 1, "num_heads": 1}]
-)
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = DeltaNet(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.01)
-
-
-def test_matrix_stays_float32_when_activations_do_not() -> None:
-    mixer = make_mixer()
-    x = torch.randn(2, 40, D_MODEL)
-    expected, _ = mixer(x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y, state = mixer(x)
-        y.float().square().mean().backward()
-        _, state = mixer(x[:, :1], state)
-    assert (state.tail.dtype, state.matrix.dtype) == (torch.bfloat16, torch.float32)
-    error = (y.float() - expected).norm() / expected.norm()
-    assert error < 0.03  # bf16 has 8 bits; beta, lengths and the matrix keep theirs
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
-    assert [t.dtype for t in mixer.bfloat16().init_state(1)] == [torch.bfloat16, torch.float32]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"head_dim": 0}, "head_dim=0 must be at least 1"),
-        ({"expand_v": 0.0}, "expand_v=0.0 times head_dim=16"),
-        ({"conv_size": 0}, "conv_size=0 must be at least 1"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DeltaNet(32, **settings)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.gla import GatedLinearAttention
 
 D_MODEL, HEADS = 16, 2
@@ -67,37 +66,3 @@ def test_gates_start_almost_open_as_the_authors_set_them() -> None:
         bound = 2**-2.5 * (6 / fan) ** 0.5
         assert 0.9 * bound < weight.abs().max() <= bound
     assert getattr(mixer.gate_proj.bias, "no_weight_decay", False)
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"use_output_gate": False}, {"expand_k": 1.0, "expand_v": 2.0, "gate_rank": 3}]
-)
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = GatedLinearAttention(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.02)
-
-
-def test_the_state_stays_float32_when_activations_do_not() -> None:
-    mixer = GatedLinearAttention(32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert mixer(torch.randn(2, 40, 32))[1].matrix.dtype == torch.float32
-    assert mixer.bfloat16().init_state(1).matrix.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide"),
-        ({"expand_k": 0.01}, "expand_k=0.01 times d_model=32"),
-        ({"expand_v": 0.0}, "expand_v=0.0 times d_model=32"),
-        ({"gate_rank": 0}, "gate_rank=0 must be at least 1"),
-        ({"gate_normalizer": 0.0}, "gate_normalizer=0.0 must be positive"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GatedLinearAttention(32, **settings)

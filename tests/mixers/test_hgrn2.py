@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.hgrn2 import HGRN2
 
 D_MODEL, HEADS = 12, 2
@@ -66,27 +65,3 @@ def test_saturated_gates_give_finite_outputs_and_gradients(lower_bound: float) -
     y, state = mixer(x)
     gradients = torch.autograd.grad(y.sum(), [x, *mixer.parameters()])
     assert all(t.isfinite().all() for t in (y, state.matrix, *gradients))
-
-
-@pytest.mark.parametrize("settings", [{}, {"lower_bound": 0.5}, {"num_heads": 2, "head_dim": 24}])
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = HGRN2(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"head_dim": 0}, "head_dim=0 must be at least 1"),
-        ({"lower_bound": 1.0}, "lower_bound=1.0 must be at least 0 and below 1"),
-        ({"lower_bound": -0.1}, "lower_bound=-0.1 must be at least 0 and below 1"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HGRN2(32, **settings)

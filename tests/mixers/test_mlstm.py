@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from transformers.models.xlstm.configuration_xlstm import xLSTMConfig
 from transformers.models.xlstm.modeling_xlstm import xLSTMLayer
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.mlstm import MLSTM, MLSTMState
 
 D_MODEL, HEADS = 32, 2
@@ -141,26 +140,3 @@ def test_gates_start_as_the_authors_set_them() -> None:
     torch.testing.assert_close(mixer.gates.bias[4:].detach(), torch.tensor([3.0, 4.0, 5.0, 6.0]))
     assert 0 < mixer.gates.bias[:4].abs().max() < 0.5
     assert getattr(mixer.gates.bias, "no_weight_decay", False)
-
-
-@pytest.mark.parametrize("settings", [{}, {"num_heads": 2, "expand_k": 1.0}])
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = MLSTM(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"expand_k": 0.3}, "expand_k=0.3 times 8"),
-        ({"gate_cap": 0.0}, "gate_cap=0.0 must be positive"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MLSTM(32, **settings)

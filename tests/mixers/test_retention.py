@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.retention import Retention
 
 D_MODEL, HEADS = 16, 2
@@ -64,26 +63,3 @@ def test_projections_start_as_the_authors_set_them() -> None:
     weights = (*mixer.in_proj.weight.split((64, 64, 128, 128)), mixer.out_proj.weight)
     for weight, bound in zip(weights, bounds, strict=True):
         assert 0.98 * bound < weight.abs().max() <= bound
-
-
-@pytest.mark.parametrize("settings", [{}, {"num_heads": 2, "expand_v": 1.0}])
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = Retention(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32"),
-        ({"num_heads": 32}, "num_heads=32 makes heads of odd width 1"),
-        ({"expand_v": 0.3}, "expand_v=0.3 times 8"),
-        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_errors(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Retention(32, **settings)

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybrids.model.measure import measure_step
 from hybrids_plugins.mixers.short_conv import ShortConv
 
 
@@ -36,17 +35,3 @@ def test_starts_in_the_range_of_pytorchs_modules() -> None:
     bound = 3**-0.5
     for p in (mixer.conv_weight, mixer.conv_bias):
         assert 0.95 * bound < p.abs().max() <= bound and abs(p.mean()) < 0.1 * bound
-
-
-@pytest.mark.parametrize("settings", [{}, {"conv_size": 1}, {"conv_size": 4, "add_input": False}])
-def test_declared_size_and_cost_are_the_measured_ones(settings: dict) -> None:
-    mixer = ShortConv(32, **settings)
-    for context in (0, 1, 40):
-        cost = measure_step(mixer, 32, context)
-        assert cost.state_elements == mixer.state_elements(context)
-        assert cost.flops == pytest.approx(mixer.step_flops(context), rel=0.01)
-
-
-def test_a_filter_without_taps_is_an_error() -> None:
-    with pytest.raises(ValueError, match="conv_size=0 must be at least 1"):
-        ShortConv(32, conv_size=0)

@@ -11,7 +11,6 @@ import torch
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.kernels import (
     Demand,
-    Kernel,
     Obstacle,
     Package,
     backends_of,
@@ -216,12 +215,12 @@ def test_a_further_kernel_takes_its_place_in_the_order(own_kernels, whole_machin
 
     def slower(): ...
 
-    register_kernel(Kernel(op="delta_rule", backend="slower", call=slower, note="a test"))
-    register_kernel(Kernel(op="delta_rule", backend="faster", call=faster, note="a test", faster_than="fla"))
+    register_kernel("delta_rule", "slower", note="a test")(slower)
+    register_kernel("delta_rule", "faster", note="a test", faster_than="fla")(faster)
     assert backends_of("delta_rule") == ["faster", "fla", "slower", "torch"]
     assert resolve(DELTA, device="cuda", dtype=torch.float64).backend == "faster"
     with pytest.raises(ValueError, match=r"faster_than='flaa' is unknown; did you mean 'fla'\?"):
-        register_kernel(Kernel(op="delta_rule", backend="third", call=faster, note="", faster_than="flaa"))
+        register_kernel("delta_rule", "third", note="", faster_than="flaa")(faster)
 
 
 def test_two_kernels_for_one_place_are_an_error_naming_both(own_kernels):
@@ -229,23 +228,27 @@ def test_two_kernels_for_one_place_are_an_error_naming_both(own_kernels):
 
     both = r"two kernels of delta_rule are named 'fla': .*delta_rule_on_fla and .*<locals>.fla"
     with pytest.raises(ValueError, match=both):
-        register_kernel(Kernel(op="delta_rule", backend="fla", call=fla, note="a test"))
+        register_kernel("delta_rule", "fla", note="a test")(fla)
     assert find_kernel("delta_rule", "fla").call is not fla
-    with pytest.raises(ValueError, match="backend=torch is taken"):
-        register_kernel(Kernel(op="delta_rule", backend="torch", call=fla, note="a test"))
+    with pytest.raises(ValueError, match="backend=torch of delta_rule is taken"):
+        register_kernel("delta_rule", "torch", note="a test")
 
 
 def test_registering_a_kernel_again_is_no_duplicate(own_kernels):
     before = backends_of("delta_rule")
-    register_kernel(find_kernel("delta_rule", "fla"))
+    register_kernel("delta_rule", "fla", note="a test")(find_kernel("delta_rule", "fla").call)
     assert backends_of("delta_rule") == before
 
 
-def test_a_kernel_for_a_cpu_may_need_a_package_and_no_gpu(monkeypatch):
+def test_a_kernel_for_a_cpu_may_need_a_package_and_no_gpu(own_kernels, monkeypatch):
+    def call(): ...
+
     no_gpu(monkeypatch)
     package = Package("a_package_nobody_has", "pip install it")
-    record = Kernel(op="delta_rule", backend="numba", call=print, note="", device="cpu", packages=(package,))
-    assert machine.missing(record) == (Obstacle("a_package_nobody_has is not installed", "pip install it"),)
+    register_kernel("delta_rule", "numba", note="", device="cpu", packages=(package,))(call)
+    assert machine.missing(find_kernel("delta_rule", "numba")) == (
+        Obstacle("a_package_nobody_has is not installed", "pip install it"),
+    )
 
 
 def test_tensors_on_a_cpu_are_an_obstacle_also_beside_a_gpu(whole_machine, monkeypatch):

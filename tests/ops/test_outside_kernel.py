@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrids.mixer import Mixer
-from hybrids.ops.kernels import Demand, Kernel, Obstacle, find_kernel, register_kernel
+from hybrids.ops.kernels import Demand, Obstacle, find_kernel, register_kernel
 from hybrids.registry import register
 
 CALLS = []
@@ -37,6 +37,11 @@ def _step_by_step(x, total):
     return torch.stack(outputs, dim=1), total
 
 
+def _limits(demand, dtype):
+    return [] if dtype == torch.float32 else [Obstacle(f"{dtype} was not tried")]
+
+
+@register_kernel("leaky_sum", "matmul", device="cpu", limits=_limits, note="on a CPU, float32")
 def _in_one_product(x, total):
     CALLS.append(x.shape)
     steps = torch.arange(x.shape[1])
@@ -45,18 +50,9 @@ def _in_one_product(x, total):
     return y, y[:, -1]
 
 
-def _limits(demand, dtype):
-    return [] if dtype == torch.float32 else [Obstacle(f"{dtype} was not tried")]
-
-
-register_kernel(
-    Kernel(
-        op="leaky_sum", backend="matmul", device="cpu", call=_in_one_product, limits=_limits, note="on a CPU, float32"
-    )
-)
-register_kernel(
-    Kernel(op="delta_rule", backend="theirs", device="cpu", call=_step_by_step, note="a test", faster_than="fla")
-)
+@register_kernel("delta_rule", "theirs", device="cpu", note="a test", faster_than="fla")
+def _their_delta_rule(q, k, v, beta, log_decay=None, state=None, *, scale=None, dtype=None):
+    raise NotImplementedError
 
 
 class LeakySumState(NamedTuple):

@@ -7,11 +7,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
-from hybrids.ops.kernels.kernel import Demand, Kernel, Obstacle, register_kernel
+from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
 from hybrids.ops.kernels.packages import FLA
 
 
+def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
+    found = tile_limits(demand, dtype)
+    if demand.gate == "none" and dtype == torch.float32:
+        found.append(Obstacle("the kernel of the delta rule without a gate refuses float32", BF16_COMMAND))
+    return found
+
+
+@register_kernel(
+    "delta_rule",
+    "fla",
+    packages=(FLA,),
+    limits=_limits,
+    note="widths 16 to 256; float32 only as TF32, and not without a gate",
+)
 def delta_rule_on_fla(
     q: Float[Tensor, "B T H K"],
     k: Float[Tensor, "B T H K"],
@@ -44,22 +58,3 @@ def delta_rule_on_fla(
     kernel = steps if is_short and not takes_gradient(q, k, v, decay, beta, state) else chunks
     o, new_state = kernel(q, k, v, g=decay, beta=beta, scale=scale, initial_state=state, output_final_state=True)
     return o.to(out_dtype), new_state
-
-
-def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
-    found = tile_limits(demand, dtype)
-    if demand.gate == "none" and dtype == torch.float32:
-        found.append(Obstacle("the kernel of the delta rule without a gate refuses float32", BF16_COMMAND))
-    return found
-
-
-register_kernel(
-    Kernel(
-        op="delta_rule",
-        backend="fla",
-        packages=(FLA,),
-        call=delta_rule_on_fla,
-        limits=_limits,
-        note="widths 16 to 256; float32 only as TF32, and not without a gate",
-    )
-)

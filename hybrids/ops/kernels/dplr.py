@@ -7,11 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
-from hybrids.ops.kernels.kernel import Demand, Kernel, Obstacle, register_kernel
+from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
 from hybrids.ops.kernels.packages import FLA
 
 
+def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
+    found = tile_limits(demand, dtype)
+    if dtype == torch.float32:
+        found.append(Obstacle("the kernel of dplr warns that float32 is wrong on some platforms", BF16_COMMAND))
+    return found
+
+
+@register_kernel("dplr", "fla", packages=(FLA,), limits=_limits, note="widths 16 to 256; no float32")
 def dplr_on_fla(
     q: Float[Tensor, "B T H K"],
     k: Float[Tensor, "B T H K"],
@@ -37,22 +45,3 @@ def dplr_on_fla(
     kernel = module.fused_recurrent_dplr_delta_rule if is_stepwise else module.chunk_dplr_delta_rule
     o, new_state = kernel(q, k, v, a, b, decay, scale=scale, initial_state=state, output_final_state=True)
     return o.to(out_dtype), new_state
-
-
-def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
-    found = tile_limits(demand, dtype)
-    if dtype == torch.float32:
-        found.append(Obstacle("the kernel of dplr warns that float32 is wrong on some platforms", BF16_COMMAND))
-    return found
-
-
-register_kernel(
-    Kernel(
-        op="dplr",
-        backend="fla",
-        packages=(FLA,),
-        call=dplr_on_fla,
-        limits=_limits,
-        note="widths 16 to 256; no float32",
-    )
-)

@@ -1,17 +1,19 @@
 """A kernel: one way to compute an op beside torch, with everything that there is to know about it in one record.
 
-`register_kernel` puts a record in; built-in kernels stand in the modules beside this one, a plugin registers its own
-in the file of the mixer that uses it. An op has the backends of its kernels, fastest first, and then torch.
+`register_kernel` makes one of a function; built-in kernels stand in the modules beside this one, a plugin registers
+its own in the file of the mixer that uses it. An op has the backends of its kernels, fastest first, and then torch.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from hybrids.errors import UserError, suggest
+
+C = TypeVar("C", bound=Callable[..., Any])
 
 GATES = ("none", "scalar", "key")  # decays of a state: none, one for each head, one for each key dimension
 
@@ -55,7 +57,7 @@ class Package:
     needs_triton: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kernel:
     """One backend of one op."""
 
@@ -65,14 +67,12 @@ class Kernel:
     """Outputs and new state from the inputs of the op; imports what it needs when it is called."""
     note: str
     """What it asks of a call, where the machine has everything; for `hybrids doctor`."""
-    device: Literal["cpu", "cuda"] = "cuda"
-    packages: tuple[Package, ...] = ()
-    machine_limits: Callable[[], Sequence[Obstacle]] = lambda: ()
+    device: Literal["cpu", "cuda"]
+    packages: tuple[Package, ...]
+    machine_limits: Callable[[], Sequence[Obstacle]]
     """What this machine lacks beside device and packages; asked once per process."""
-    limits: Callable[[Demand, torch.dtype], Sequence[Obstacle]] = lambda demand, dtype: ()
+    limits: Callable[[Demand, torch.dtype], Sequence[Obstacle]]
     """What it cannot do with a call of these sizes and activations of this dtype."""
-    faster_than: str = "torch"
-    """The backend before which it is tried, after those that are registered already."""
 
     @property
     def origin(self) -> str:
@@ -84,20 +84,39 @@ _kernels: dict[str, list[Kernel]] = {}
 """By op, fastest first."""
 
 
-def register_kernel(kernel: Kernel) -> None:
-    """Add a backend to an op, or a new op. UserError where another kernel has its place or `faster_than` is unknown."""
-    if kernel.backend in ("auto", "torch"):
-        raise UserError(f"kernel {kernel.origin}: backend={kernel.backend} is taken; choose another name")
-    others = [other for other in _kernels.get(kernel.op, []) if other.origin != kernel.origin]
-    for other in others:
-        if other.backend == kernel.backend:
-            both = f"{other.origin} and {kernel.origin}"
-            raise UserError(f"two kernels of {kernel.op} are named {kernel.backend!r}: {both}")
-    order = [*(other.backend for other in others), "torch"]
-    if kernel.faster_than not in order:
-        raise UserError(f"faster_than={kernel.faster_than!r} is unknown; {suggest(kernel.faster_than, order)}")
-    others.insert(order.index(kernel.faster_than), kernel)
-    _kernels[kernel.op] = others
+def register_kernel(
+    op: str,
+    backend: str,
+    *,
+    note: str,
+    device: Literal["cpu", "cuda"] = "cuda",
+    packages: tuple[Package, ...] = (),
+    machine_limits: Callable[[], Sequence[Obstacle]] = lambda: (),
+    limits: Callable[[Demand, torch.dtype], Sequence[Obstacle]] = lambda demand, dtype: (),
+    faster_than: str = "torch",
+) -> Callable[[C], C]:
+    """Decorator that makes a function the backend of an op, or of a new op; the arguments are the fields of `Kernel`.
+
+    Before the backend `faster_than`, after those that are registered already, is its place in the order in which
+    `auto` tries them. Raises UserError where another kernel has this op and name, and for an unknown `faster_than`.
+    """
+    if backend in ("auto", "torch"):
+        raise UserError(f"backend={backend} of {op} is taken; choose another name for the kernel")
+
+    def add(call: C) -> C:
+        kernel = Kernel(op, backend, call, note, device, packages, machine_limits, limits)
+        others = [other for other in _kernels.get(op, []) if other.origin != kernel.origin]
+        for other in others:
+            if other.backend == backend:
+                raise UserError(f"two kernels of {op} are named {backend!r}: {other.origin} and {kernel.origin}")
+        order = [*(other.backend for other in others), "torch"]
+        if faster_than not in order:
+            raise UserError(f"faster_than={faster_than!r} is unknown; {suggest(faster_than, order)}")
+        others.insert(order.index(faster_than), kernel)
+        _kernels[op] = others
+        return call
+
+    return add
 
 
 def kernels_of(op: str) -> list[Kernel]:

@@ -8,11 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped
-from hybrids.ops.kernels.kernel import Kernel, register_kernel
+from hybrids.ops.kernels.kernel import register_kernel
 from hybrids.ops.kernels.limits import tile_limits
 from hybrids.ops.kernels.packages import FLA
 
 
+@register_kernel(
+    "linear_attention", "fla", packages=(FLA,), limits=tile_limits, note="widths 16 to 256; float32 only as TF32"
+)
 def linear_attention_on_fla(
     q: Float[Tensor, "B T G K"],
     k: Float[Tensor, "B T G K"],
@@ -53,15 +56,3 @@ def _ungrouped(x: Float[Tensor, "B T G K"], num_heads: int) -> Float[Tensor, "B 
 def _evened(x: Tensor) -> Tensor:
     """An even last axis: with 16 bits, fla refuses an odd one in the backward pass."""
     return F.pad(x, (0, 1)) if x.shape[-1] % 2 else x
-
-
-register_kernel(
-    Kernel(
-        op="linear_attention",
-        backend="fla",
-        packages=(FLA,),
-        call=linear_attention_on_fla,
-        limits=tile_limits,
-        note="widths 16 to 256; float32 only as TF32",
-    )
-)

@@ -7,11 +7,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops.kernels.inputs import at_one_dtype
-from hybrids.ops.kernels.kernel import Kernel, register_kernel
+from hybrids.ops.kernels.kernel import register_kernel
 from hybrids.ops.kernels.limits import tile_limits
 from hybrids.ops.kernels.packages import MAMBA
 
 
+@register_kernel(
+    "mamba2_scan",
+    "mamba_ssm",
+    packages=(MAMBA,),
+    limits=tile_limits,
+    note="d_state and head_dim 16 to 256; float32 only as TF32",
+)
 def mamba2_scan_on_mamba_ssm(
     x: Float[Tensor, "B T H V"],
     dt: Float[Tensor, "B T H"],
@@ -44,15 +51,3 @@ def mamba2_scan_on_mamba_ssm(
         state_dtype=torch.float32,
     )
     return o.to(out_dtype), new_state.mT.contiguous()
-
-
-register_kernel(
-    Kernel(
-        op="mamba2_scan",
-        backend="mamba_ssm",
-        packages=(MAMBA,),
-        call=mamba2_scan_on_mamba_ssm,
-        limits=tile_limits,
-        note="d_state and head_dim 16 to 256; float32 only as TF32",
-    )
-)

@@ -10,12 +10,26 @@ from torch import Tensor
 
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.kernels.inputs import at_one_dtype
-from hybrids.ops.kernels.kernel import Demand, Kernel, Obstacle, register_kernel
+from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import not_in_float64
 from hybrids.ops.kernels.packages import MAMBA_BUILT, SELECTIVE_SCAN
 from hybrids.ops.selective_scan_chunks import TORCH_SCAN, scan
 
 
+def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
+    found = not_in_float64(dtype)
+    if demand.d_state is not None and demand.d_state > 256:
+        found.append(Obstacle(f"d_state={demand.d_state} is above 256", "d_state=256"))
+    return found
+
+
+@register_kernel(
+    "selective_scan",
+    "mamba_ssm",
+    packages=(MAMBA_BUILT, SELECTIVE_SCAN),
+    limits=_limits,
+    note="d_state up to 256; from the start of a sequence",
+)
 def selective_scan_on_mamba_ssm(
     x: Float[Tensor, "B T D"],
     dt: Float[Tensor, "B T D"],
@@ -52,25 +66,12 @@ class _WithoutGradient(torch.autograd.Function):
         raise RuntimeError("mamba_ssm's selective scan has no gradient for its final state; take backend=torch")
 
 
-def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
-    found = not_in_float64(dtype)
-    if demand.d_state is not None and demand.d_state > 256:
-        found.append(Obstacle(f"d_state={demand.d_state} is above 256", "d_state=256"))
-    return found
+def _without_compiler() -> Sequence[Obstacle]:
+    reason = selective_scan_cpu.why_not()
+    return () if reason is None else (Obstacle(f"the kernel cannot be built: {reason}", "apt-get install g++"),)
 
 
-register_kernel(
-    Kernel(
-        op="selective_scan",
-        backend="mamba_ssm",
-        packages=(MAMBA_BUILT, SELECTIVE_SCAN),
-        call=selective_scan_on_mamba_ssm,
-        limits=_limits,
-        note="d_state up to 256; from the start of a sequence",
-    )
-)
-
-
+@register_kernel("selective_scan", "cpp", device="cpu", machine_limits=_without_compiler, note="on a CPU")
 def selective_scan_in_cpp(
     x: Float[Tensor, "B T D"],
     dt: Float[Tensor, "B T D"],
@@ -84,20 +85,3 @@ def selective_scan_in_cpp(
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D N"]]:
     """The scan in one fused kernel, built on the first call; the same as on torch up to rounding."""
     return scan(x, dt, A, B, C, D, state, chunk_size, selective_scan_cpu.KERNEL)
-
-
-def _without_compiler() -> Sequence[Obstacle]:
-    reason = selective_scan_cpu.why_not()
-    return () if reason is None else (Obstacle(f"the kernel cannot be built: {reason}", "apt-get install g++"),)
-
-
-register_kernel(
-    Kernel(
-        op="selective_scan",
-        backend="cpp",
-        device="cpu",
-        machine_limits=_without_compiler,
-        call=selective_scan_in_cpp,
-        note="on a CPU",
-    )
-)

@@ -6,11 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.kernels.kernel import Demand, Kernel, Obstacle, register_kernel
+from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import not_in_float64
 from hybrids.ops.kernels.packages import CONV
 
 
+def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
+    found = not_in_float64(dtype)
+    if demand.conv_size is not None and not 2 <= demand.conv_size <= 4:
+        found.append(Obstacle(f"conv_size={demand.conv_size} is outside 2 to 4", "conv_size=4"))
+    if demand.d_conv is not None and demand.d_conv % 8:
+        found.append(Obstacle(f"the {demand.d_conv} features of the convolution are no multiple of 8"))
+    return found
+
+
+@register_kernel(
+    "short_conv", "mamba_ssm", packages=(CONV,), limits=_limits, note="conv_size 2 to 4, features a multiple of 8"
+)
 def short_conv_on_causal_conv1d(
     x: Float[Tensor, "B T D"],
     weight: Float[Tensor, "D W"],
@@ -33,24 +45,3 @@ def short_conv_on_causal_conv1d(
         activation=activation,
     )
     return y.transpose(1, 2), x[:, x.shape[1] - num_kept :].clone()
-
-
-def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
-    found = not_in_float64(dtype)
-    if demand.conv_size is not None and not 2 <= demand.conv_size <= 4:
-        found.append(Obstacle(f"conv_size={demand.conv_size} is outside 2 to 4", "conv_size=4"))
-    if demand.d_conv is not None and demand.d_conv % 8:
-        found.append(Obstacle(f"the {demand.d_conv} features of the convolution are no multiple of 8"))
-    return found
-
-
-register_kernel(
-    Kernel(
-        op="short_conv",
-        backend="mamba_ssm",
-        packages=(CONV,),
-        call=short_conv_on_causal_conv1d,
-        limits=_limits,
-        note="conv_size 2 to 4, features a multiple of 8",
-    )
-)
