@@ -5,7 +5,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 
 
 def split_heads(d_model: int, num_heads: int, head_dim: int | None = None) -> int:
@@ -35,8 +35,7 @@ def expanded_width(name: str, factor: float, width_name: str, width: int) -> int
 def check_counts(**counts: int) -> None:
     """Raise UserError for the first of these settings that is below 1."""
     for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
+        check_number(name, value, 1)
 
 
 def _divisors(number: int) -> str:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.channel import ChannelMixer
-from hybrids.errors import UserError
+from hybrids.errors import check_positive
 from hybrids.registry import register
 
 
@@ -19,8 +19,7 @@ class MLP(ChannelMixer):
 
     def __init__(self, d_model: int, *, expansion: float = 4.0) -> None:
         super().__init__(d_model)
-        if not 0 < expansion < float("inf"):
-            raise UserError(f"expansion={expansion} must be positive")
+        check_positive("expansion", expansion)
         self.d_hidden = max(1, round(d_model * expansion))
         self.in_proj = nn.Linear(d_model, self.d_hidden)
         self.out_proj = nn.Linear(self.d_hidden, d_model)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.channel import ChannelMixer
-from hybrids.errors import UserError
+from hybrids.errors import check_positive
 from hybrids.registry import register
 
 
@@ -19,8 +19,7 @@ class SwiGLU(ChannelMixer):
 
     def __init__(self, d_model: int, *, expansion: float = 8 / 3) -> None:
         super().__init__(d_model)
-        if not 0 < expansion < float("inf"):
-            raise UserError(f"expansion={expansion} must be positive")
+        check_positive("expansion", expansion)
         self.d_hidden = -(-int(d_model * expansion) // 16) * 16
         self.in_proj = nn.Linear(d_model, 2 * self.d_hidden, bias=False)
         self.out_proj = nn.Linear(self.d_hidden, d_model, bias=False)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.errors import UserError
+from hybrids.errors import check_positive
 from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.attention import attention, rotate
 from hybrids.ops.heads import GroupedHeads
@@ -43,8 +43,7 @@ class Attention(Mixer[AttentionState]):
         rope_theta: float = 10000.0,
     ) -> None:
         super().__init__(d_model)
-        if not 0 < rope_theta < float("inf"):
-            raise UserError(f"rope_theta={rope_theta} must be positive")
+        check_positive("rope_theta", rope_theta)
         self.heads = GroupedHeads(d_model, num_heads, num_kv_heads, head_dim, is_rotary=rope)
         self.rope, self.rope_theta = rope, rope_theta
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import UserError
+from hybrids.errors import check_positive
 from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.attention import rotate
 from hybrids.ops.block_sparse_attention import block_sparse_attention, compress
@@ -58,8 +58,7 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
     ) -> None:
         super().__init__(d_model)
         check_counts(block_size=block_size, num_selected=num_selected)
-        if not 0 < rope_theta < float("inf"):
-            raise UserError(f"rope_theta={rope_theta} must be positive")
+        check_positive("rope_theta", rope_theta)
         self.heads = GroupedHeads(d_model, num_heads, num_kv_heads, head_dim, is_rotary=rope)
         self.block_size, self.num_selected, self.rope, self.rope_theta = block_size, num_selected, rope, rope_theta
         self.gate = nn.Linear(d_model, num_heads)

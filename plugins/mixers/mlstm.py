@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybrids.errors import UserError
+from hybrids.errors import check_positive
 from hybrids.mixer import Mixer, undecayed
 from hybrids.ops.heads import check_counts, expanded_width, split_heads
 from hybrids.ops.kernels import Demand
@@ -62,8 +62,7 @@ class MLSTM(Mixer[MLSTMState]):
         """Keys of all heads together have expand_k d_model features, values d_model."""
         super().__init__(d_model, backend)
         check_counts(chunk_size=chunk_size)
-        if gate_cap <= 0:
-            raise UserError(f"gate_cap={gate_cap} must be positive")
+        check_positive("gate_cap", gate_cap)
         self.d_value = split_heads(d_model, num_heads)
         self.d_key = expanded_width("expand_k", expand_k, "the width of a head", self.d_value)
         self.num_heads, self.gate_cap, self.chunk_size = num_heads, gate_cap, chunk_size

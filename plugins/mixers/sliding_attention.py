@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_positive
 from hybrids.mixer import Mixer, PublishedSize
 from hybrids.ops.attention import attention, rotate
 from hybrids.ops.heads import GroupedHeads
@@ -48,8 +48,7 @@ class SlidingAttention(Mixer[SlidingState]):
         super().__init__(d_model)
         if window < 1:
             raise UserError(f"window={window} must be at least 1 (the token itself)")
-        if not 0 < rope_theta < float("inf"):
-            raise UserError(f"rope_theta={rope_theta} must be positive")
+        check_positive("rope_theta", rope_theta)
         self.heads = GroupedHeads(d_model, num_heads, num_kv_heads, head_dim, is_rotary=rope)
         self.window, self.rope, self.rope_theta = window, rope, rope_theta
 

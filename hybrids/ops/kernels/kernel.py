@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_choice, suggest
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -110,8 +110,7 @@ def register_kernel(
             if other.backend == backend:
                 raise UserError(f"two kernels of {op} are named {backend!r}: {other.origin} and {kernel.origin}")
         order = [*(other.backend for other in others), "torch"]
-        if faster_than not in order:
-            raise UserError(f"faster_than={faster_than!r} is unknown; {suggest(faster_than, order)}")
+        check_choice("faster_than", faster_than, order)
         others.insert(order.index(faster_than), kernel)
         _kernels[op] = others
         return call
@@ -146,6 +145,5 @@ def find_kernel(op: str, backend: str) -> Kernel | None:
 
 def check_backend(backend: str) -> None:
     """Raise UserError for a backend that no op has."""
-    known = ["auto", "torch", *sorted({kernel.backend for kernels in _kernels.values() for kernel in kernels})]
-    if backend not in known:
-        raise UserError(f"backend={backend!r} is unknown; {suggest(backend, known)}")
+    known = sorted({kernel.backend for kernels in _kernels.values() for kernel in kernels})
+    check_choice("backend", backend, ["auto", "torch", *known])
