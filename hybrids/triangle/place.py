@@ -9,7 +9,7 @@ from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.task import Task
 from hybrids.triangle.coordinates import Measured, locate
-from hybrids.triangle.intervals import LawBroken, check_law
+from hybrids.triangle.intervals import check_law
 from hybrids.triangle.recall import Recall, measure_recall
 
 FACTORS = (1, 2, 4)
@@ -96,16 +96,8 @@ def _place(at: Measured, at_twice: Measured, recall: Recall | None) -> Place:
         surely=found and found.surely,
         facts_state_bits=recall and recall.state_bits,
         utilisation=recall and recall.utilisation,
-        law_broken=recall is not None and _is_broken(recall),
+        law_broken=recall is not None and recall.law_broken,
     )
-
-
-def _is_broken(recall: Recall) -> bool:
-    try:
-        check_law(recall.recalled.surely, recall.state_bits)
-    except LawBroken:
-        return True
-    return False
 
 
 def check_places(places: Sequence[Place]) -> None:

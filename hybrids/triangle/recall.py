@@ -34,6 +34,11 @@ class Recall(NamedTuple):
         """Recalled bits over state bits; 0 for a stack without a state."""
         return self.recalled.bits / self.state_bits if self.state_bits else 0.0
 
+    @property
+    def law_broken(self) -> bool:
+        """Whether more was surely recalled than the state holds."""
+        return self.recalled.surely > self.state_bits
+
 
 class EffectiveBits(NamedTuple):
     """Recall with the state rounded to `bits` per element."""
