@@ -13,7 +13,7 @@ from hybrids.training import files
 from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Properties, coordinates, derive
 from hybrids.triangle.atlas.measured import Comparison, compare
-from hybrids.triangle.atlas.table import QUANTITIES, Architecture, Part, architectures, sizes
+from hybrids.triangle.atlas.table import QUANTITIES, Architecture, architectures, sizes
 
 COLUMNS = ("name", "class", "source", "confirmed", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
 
@@ -84,13 +84,13 @@ def table_rows(rows: Sequence[AtlasRow]) -> list[list[str]]:
     """Rows under `COLUMNS`."""
     shown = []
     for row in rows:
-        one, holds = row.architecture, row.properties
+        one = row.architecture
         placed = [f"{value:.3f}" for value in row.coordinates]
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
-        spelt = [prop.spelt for prop in (holds.efficiency, holds.compactness, holds.recall)]
+        spelt = [prop.spelt for prop in row.properties.by_letter.values()]
         confirmed = " / ".join(_short(read) for read in (one.confirmed, one.confirmed_layers) if read)
-        known = [one.name, holds.label, one.source, confirmed, layers]
+        known = [one.name, row.properties.label, one.source, confirmed, layers]
         shown.append([*known, *spelt, *placed, row.measured, one.preset or ""])
     return shown
 
@@ -102,15 +102,16 @@ def _short(confirmed: str) -> str:
 
 def describe(row: AtlasRow) -> list[tuple[str, str]]:
     """All that is known of one architecture."""
-    one, holds = row.architecture, row.properties
+    one = row.architecture
     efficiency, compactness = row.coordinates
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
     lines = [("published", f"{one.published}, {one.source}"), ("read in", one.confirmed or _UNREAD)]
     lines += [("layers", one.pattern.compact()), ("layers read in", one.confirmed_layers or _UNREAD)]
-    lines += [(f"  {letter}", ", ".join(_spell_part(part) for part in parts)) for letter, parts in one.letters.items()]
-    lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
-    lines += [("reach(n)", one.spell("reach"))]
-    for name, prop in (("E", holds.efficiency), ("C", holds.compactness), ("R", holds.recall)):
+    for letter, parts in one.letters.items():
+        titles = [f"{part.title} ({part.note})" if part.note else part.title for part in parts]
+        lines.append((f"  {letter}", ", ".join(titles)))
+    lines += [("s(n)", one.spell("state")), ("f(n)", one.spell("step")), ("reach(n)", one.spell("reach"))]
+    for name, prop in row.properties.by_letter.items():
         lines.append((name, f"{prop.verdict.value}: {prop.why}; tends to {prop.spelt}"))
     lines.append((f"at n = {row.context:,}", f"E {efficiency:.3f}, C {compactness:.3f}"))
     lines += [("", f"{row.architecture.at(q, row.context):.4g} {u}") for q, u in _UNITS.items()]
@@ -126,27 +127,19 @@ _UNREAD = "nothing but the paper, as remembered"
 _UNITS = {"state": "elements carried", "step": "FLOPs of a step", "reach": "elements that a query can reach"}
 
 
-def _spell_part(part: Part) -> str:
-    return f"{part.title} ({part.note})" if part.note else part.title
+_TOLD = ("name", "title", "family", "published", "source", "confirmed", "confirmed_layers")
 
 
 def record(row: AtlasRow) -> dict[str, Any]:
     """An architecture as plain values: formulas in sympy's spelling, sizes by symbol."""
-    one, holds = row.architecture, row.properties
+    one, properties = row.architecture, row.properties.by_letter
     efficiency, compactness = row.coordinates
-    properties = {"E": holds.efficiency, "C": holds.compactness, "R": holds.recall}
     deciding = list(zip(("step", "state", "reach"), properties.values(), strict=True))
     return {
-        "name": one.name,
-        "title": one.title,
-        "family": one.family,
-        "published": one.published,
-        "source": one.source,
-        "confirmed": one.confirmed,
-        "confirmed_layers": one.confirmed_layers,
+        **{name: getattr(one, name) for name in _TOLD},
         "layers": one.pattern.compact(),
         "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
-        "class": holds.label,
+        "class": row.properties.label,
         **{f"{name}_verdict": prop.verdict.value for name, prop in properties.items()},
         **{f"{name}_why": prop.why for name, prop in properties.items()},
         **{f"{quantity}_formula": str(getattr(one, quantity)) for quantity in QUANTITIES},

@@ -86,8 +86,7 @@ def _letter(architecture: Architecture, letter: str) -> Letter:
 def _choice(kind: str, name: str, part: Part, values: Values) -> Choice[Any]:
     cls = get(kind, name).cls
     hints = get_type_hints(cls.__init__)
-    settings = {key: _setting(given, values, hints[key]) for key, given in part.settings.items()}
-    return Choice(cls, settings)
+    return Choice(cls, {key: _setting(given, values, hints[key]) for key, given in part.settings.items()})
 
 
 def _setting(given: Any, values: Values, hint: Any) -> Any:
