@@ -222,13 +222,14 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _part(name: str, entry: dict[str, Any]) -> Part:
-    texts = {"state": entry["state"], "step": entry["step"], "reach": entry.get("reach", entry["state"])}
-    return Part(name=name, **entry | {quantity: read_formula(text) for quantity, text in texts.items()})
+    texts = {"reach": entry["state"], **entry}
+    formulas: dict[str, Any] = {quantity: read_formula(texts[quantity]) for quantity in QUANTITIES}
+    return Part(name=name, **entry | formulas)
 
 
 def _architecture(name: str, family: str, entry: dict[str, Any]) -> Architecture:
-    layers = entry["layers"]
-    given = {key: value for key, value in entry.items() if key != "layers"}
+    layers: dict[str, str] = entry["layers"]
+    given: dict[str, Any] = {key: value for key, value in entry.items() if key != "layers"}
     given["letters"] = {letter: tuple(parts()[part] for part in text.split()) for letter, text in layers.items()}
     given["pattern"] = Pattern.parse(entry.get("pattern", next(iter(layers))))
     given["published"] = entry["published"] if "published" in entry else _month(entry["source"])
