@@ -134,7 +134,9 @@ def generate(
     batch = _Batch(_start_rows(prompts, forced, max_new_tokens), frozenset(stop_tokens), hook, model)
     sampling = sampling or Sampling()
     device = model.embedding.weight.device
-    whose = torch.tensor(_check_index(index, len(prompts)), device=device)
+    index = range(len(prompts)) if index is None else index
+    _check_length("index", index, len(prompts))
+    whose = torch.tensor(list(index), device=device)
     tokens = torch.tensor([prompt[: batch.position] for prompt in prompts], device=device)
     seen, cache = [], None
     with _evaluating(model), torch.inference_mode():
@@ -171,19 +173,17 @@ class _Growth:
 
     def next_turn(self) -> int | None:
         """The next token if it is known, None where the row generates."""
-        turn, token = self._next()
+        if self.is_done:
+            turn, token = _Turn.IDLE, 0
+        elif self.rest_of_prompt:
+            turn, token = _Turn.PROMPT, self.rest_of_prompt.popleft()
+        elif self.queue:
+            turn, token = _Turn.FORCED, self.queue.popleft()
+        else:
+            turn, token = _Turn.GENERATED, None
+            self.num_left -= 1
         self.turns.append(turn)
         return token
-
-    def _next(self) -> tuple[_Turn, int | None]:
-        if self.is_done:
-            return _Turn.IDLE, 0
-        if self.rest_of_prompt:
-            return _Turn.PROMPT, self.rest_of_prompt.popleft()
-        if self.queue:
-            return _Turn.FORCED, self.queue.popleft()
-        self.num_left -= 1
-        return _Turn.GENERATED, None
 
     def steps(self, *turns: _Turn) -> list[int]:
         """The steps in which the token came from there."""
@@ -265,8 +265,7 @@ def _start_rows(
     if not prompts:
         raise ValueError("prompts is empty; give at least one prompt")
     forced = [()] * len(prompts) if forced is None else forced
-    if len(forced) != len(prompts):
-        raise ValueError(f"forced has {len(forced)} entries; {len(prompts)} are needed, one for each prompt")
+    _check_length("forced", forced, len(prompts))
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {number} is empty; a prompt needs at least one token")
@@ -280,11 +279,9 @@ def _check_tokens(name: str, tokens: Collection[int], vocab_size: int) -> None:
             raise ValueError(f"{name}: token {token} is not in the vocabulary; allowed: 0 to {vocab_size - 1}")
 
 
-def _check_index(index: Sequence[int] | None, num_rows: int) -> list[int]:
-    index = range(num_rows) if index is None else index
-    if len(index) != num_rows:
-        raise ValueError(f"index has {len(index)} entries; {num_rows} are needed, one for each prompt")
-    return list(index)
+def _check_length(name: str, given: Sequence[object], num_prompts: int) -> None:
+    if len(given) != num_prompts:
+        raise ValueError(f"{name} has {len(given)} entries; {num_prompts} are needed, one for each prompt")
 
 
 @contextmanager

@@ -173,32 +173,27 @@ def page(rows: Sequence[AtlasRow], command: str, picture: str) -> str:
     """The atlas in Markdown."""
     counts = Counter(row.properties.label for row in rows)
     listed = ", ".join(f"`{label}` {count}" for label, count in counts.most_common())
-    head = [
+    paragraphs = [
         "# Atlas of architectures",
-        "",
         f"Written by `{command}`: {len(rows)} architectures, placed by their formulas ({listed}). "
         "The rule is in `hybrids/triangle/atlas/derive.py`, the formulas in the tables beside it.",
-        "",
         _spell_confirmed([row.architecture for row in rows]),
-        "",
         EXPLANATION,
-        "",
         f"![Efficiency against Compactness of every architecture]({picture})",
-        "",
         f"E and C are placed at n = {rows[0].context:,}, at common sizes where the architecture does not name its own: "
         + ", ".join(f"{name} {entry['means']} = {entry['value']}" for name, entry in sizes().items())
         + ". Only the pattern of layers is the published model's. FLOPs leave out norms, activations and the head.",
-        "",
     ]
     for family in FAMILIES:
         chosen = [row for row in rows if row.architecture.family == family]
-        head += [f"## {family.capitalize()}", "", *_markdown(COLUMNS, table_rows(chosen)), ""]
-    head += ["## Formulas", ""]
+        paragraphs += [f"## {family.capitalize()}", "\n".join(_markdown(COLUMNS, table_rows(chosen)))]
+    paragraphs.append("## Formulas")
     for row in rows:
         known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
         lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
-        head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.properties.label}", "", *lines, ""]
-    return "\n".join(head).rstrip() + "\n"
+        title = f"### {row.architecture.title} (`{row.architecture.name}`): {row.properties.label}"
+        paragraphs += [title, "\n".join(lines)]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _spell_confirmed(found: Sequence[Architecture]) -> str:

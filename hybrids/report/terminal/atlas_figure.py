@@ -108,14 +108,13 @@ def _spread(heights: Sequence[float]) -> list[float]:
 
 def _frame(first: Axes, second: Axes, context: int) -> None:
     for axes in (first, second):
-        axes.set_ylim(-0.03, 1.1)
-        axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        axes.set(ylim=(-0.03, 1.1), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
         axes.grid(alpha=0.3)
     second.tick_params(labelleft=False)
     if not second.collections:
         second.axis("off")
-    first.set_ylabel("Efficiency: 1 - log2 f(2n)/f(n)")
-    first.set_xlabel("Compactness: 1 - log2 s(2n)/s(n)" + ("   (axis cut)" if second.collections else ""))
+    cut = "   (axis cut)" if second.collections else ""
+    first.set(xlabel=f"Compactness: 1 - log2 s(2n)/s(n){cut}", ylabel="Efficiency: 1 - log2 f(2n)/f(n)")
     first.set_title(f"by their formulas at n = {context:,}, common widths", fontsize=10)
 
 
