@@ -55,9 +55,9 @@ class Sampling:
     def choose(self, logits: Float[Tensor, "B V"], index: Int[Tensor, " B"], position: int) -> Int[Tensor, " B"]:
         """The token of each row after `position` others, without waiting; `index` names a row's random numbers."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        margin, num_tokens = TIE * logits.abs().amax(-1, keepdim=True), logits.shape[-1]
         if self.temperature == 0:
-            return _first_best(logits, _margin(logits))
-        margin, num_tokens = _margin(logits), logits.shape[-1]
+            return _first_best(logits, margin)
         if self.top_k is not None and self.top_k < num_tokens:
             kept = logits.topk(self.top_k).values[:, -1:] - margin
             logits = logits.masked_fill(logits < kept, -torch.inf)
@@ -65,10 +65,6 @@ class Sampling:
         words = Draws.of(index, seed=self.seed, stream=_STREAM).bits(f"token {position}", num_tokens)
         waits = exponentials(words).to(torch.float64) * (math.log(2) / 2**SCALE_BITS)
         return _first_best(logits.to(torch.float64) / self.temperature - waits.log(), margin / self.temperature)
-
-
-def _margin(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B 1"]:
-    return TIE * logits.abs().amax(-1, keepdim=True)
 
 
 def _first_best(scores: Float[Tensor, "B V"], margin: Float[Tensor, "B 1"]) -> Int[Tensor, " B"]:

@@ -186,7 +186,9 @@ def page(rows: Sequence[AtlasRow], command: str, picture: str) -> str:
     ]
     for family in FAMILIES:
         chosen = [row for row in rows if row.architecture.family == family]
-        paragraphs += [f"## {family.capitalize()}", "\n".join(_markdown(COLUMNS, table_rows(chosen)))]
+        table = [COLUMNS, ["---"] * len(COLUMNS), *table_rows(chosen)]
+        lines = [f"| {' | '.join(cells)} |".replace("*", r"\*") for cells in table]
+        paragraphs += [f"## {family.capitalize()}", "\n".join(lines)]
     paragraphs.append("## Formulas")
     for row in rows:
         known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
@@ -202,8 +204,3 @@ def _spell_confirmed(found: Sequence[Architecture]) -> str:
         f"Confirmed in public repositories and pages: the sources of {sources} of {len(found)} rows, the layers of "
         f"{layers}. The rest was written from knowledge of the papers, and so were most constants of the formulas."
     )
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(str(cell).replace('*', chr(92) + '*') for cell in line)} |" for line in lines]
