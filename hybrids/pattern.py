@@ -68,8 +68,8 @@ class Pattern:
         try:
             return cls(_read(text))
         except _ReadError as error:
-            message = f"pattern {quote(text)}, column {error.at + 1}: {error.problem}{_hint(text)}"
-            raise UserError(message) from None
+            at, problem = error.args
+            raise UserError(f"pattern {quote(text)}, column {at + 1}: {problem}{_hint(text)}") from None
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -112,12 +112,7 @@ def quote(text: str) -> str:
 
 
 class _ReadError(Exception):
-    """What is wrong with a text, and the index where."""
-
-    def __init__(self, at: int, problem: str) -> None:
-        super().__init__(problem)
-        self.at = at
-        self.problem = problem
+    """Its arguments: the index in a text, and what is wrong there."""
 
 
 def _read(text: str) -> tuple[Layer, ...]:

@@ -87,14 +87,12 @@ def get(kind: str, name: str) -> Entry:
     load_plugins()
     if kind not in KINDS:
         raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
-    if (kind, name) in _rejected:
-        failure = _rejected[kind, name]
+    key = kind, name
+    if key in _entries and key not in _rejected:
+        return _entries[key]
+    of_that_name = (failure for module, failure in _failures.items() if module.rpartition(".")[2] == name)
+    if failure := _rejected.get(key) or next(of_that_name, None):
         raise UserError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
-    if (kind, name) in _entries:
-        return _entries[kind, name]
-    for failure in _failures.values():
-        if failure.module.rpartition(".")[2] == name:
-            raise UserError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
     broken = f" ({len(_failures)} plugin modules cannot be imported, see `hybrids plugins`)" if _failures else ""
     raise UserError(f"unknown {kind} {name!r}{broken}; {suggest(name, names(kind))}")
 
@@ -142,19 +140,15 @@ def load_plugins() -> None:
     for point in _announced(tuple(sys.path)):
         if point.value not in _loaded:
             _loaded.add(point.value)
-            _load(point)
+            path = getattr(_import(point.module), "__path__", [])
+            for info in pkgutil.walk_packages(path, f"{point.module}.", onerror=lambda _: None):
+                _import(info.name)
 
 
 @cache
 def _announced(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """What the packages on this `sys.path` announce: reading it takes milliseconds, and every `get` asks."""
     return tuple(entry_points(group=GROUP))
-
-
-def _load(point: EntryPoint) -> None:
-    module = _import(point.module)
-    for info in pkgutil.walk_packages(getattr(module, "__path__", []), f"{point.module}.", onerror=lambda _: None):
-        _import(info.name)
 
 
 def _import(name: str) -> object | None:

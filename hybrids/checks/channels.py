@@ -4,7 +4,6 @@ import torch
 
 from hybrids.checks import modules
 from hybrids.checks.mixers import assert_flops_agree
-from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject, assert_same
 from hybrids.model.measure import count_flops
 
@@ -26,15 +25,8 @@ def declared_flops_are_the_counted_ones(subject: Subject) -> None:
 
 
 CHANNEL_CHECKS: tuple[Check, ...] = (
-    settings_are_a_schema,
-    modules.builds_at_usual_widths,
-    modules.keeps_shape_and_dtype,
+    *modules.CHECKS_BEFORE,
     tokens_are_independent,
     declared_flops_are_the_counted_ones,
-    modules.trains_every_parameter,
-    modules.weights_follow_the_seed,
-    modules.autocast_stays_close,
-    modules.state_dict_holds_everything,
-    modules.pickles,
-    modules.copies,
+    *modules.CHECKS_AFTER,
 )

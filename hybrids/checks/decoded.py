@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from hybrids.checks.subject import Check, Subject
-from hybrids.checks.tasks import resized
+from hybrids.checks.subject import Check, Subject, resized
 from hybrids.task import Episode, Split
 
 NUM_EPISODES = 32
@@ -75,8 +74,7 @@ def traces_end_in_time(subject: Subject) -> None:
 
 def traces_hold_at_other_sizes(subject: Subject) -> None:
     """At every value of `sizes`, too, searches replay and traces end in time."""
-    task = subject.task()
-    for name, value, other in resized(task):
+    for name, value, other in resized(subject.task()):
         episodes = _episodes(other, NUM_EPISODES_PER_SIZE)
         _assert_replayed(other, episodes, f"resize({name}={value})")
         _assert_ending(other, episodes, f" of resize({name}={value})")

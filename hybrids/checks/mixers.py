@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hybrids.checks import modules
-from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject, assert_same
 from hybrids.model.measure import measure_step, prefill, state_elements
 
@@ -129,9 +128,7 @@ def assert_flops_agree(module: Any, declared: int, counted: int, when: str) -> N
 
 
 MIXER_CHECKS: tuple[Check, ...] = (
-    settings_are_a_schema,
-    modules.builds_at_usual_widths,
-    modules.keeps_shape_and_dtype,
+    *modules.CHECKS_BEFORE,
     is_causal,
     cuts_keep_outputs,
     none_is_the_initial_state,
@@ -141,12 +138,7 @@ MIXER_CHECKS: tuple[Check, ...] = (
     state_is_not_modified,
     declared_state_is_the_measured_one,
     declared_flops_are_the_counted_ones,
-    modules.trains_every_parameter,
-    modules.weights_follow_the_seed,
-    modules.autocast_stays_close,
-    modules.state_dict_holds_everything,
-    modules.pickles,
-    modules.copies,
+    *modules.CHECKS_AFTER,
 )
 
 

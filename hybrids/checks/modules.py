@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hybrids.checks.subject import Subject, assert_same, output
+from hybrids.checks.settings import settings_are_a_schema
+from hybrids.checks.subject import Check, Subject, assert_same, no_error, output
 
 WIDTHS = (32, 64, 128)
 AUTOCAST_TOLERANCE = 0.05
@@ -19,10 +20,8 @@ AUTOCAST_TOLERANCE = 0.05
 def builds_at_usual_widths(subject: Subject) -> None:
     """The settings build a layer at d_model 32, 64 and 128, with finite parameters."""
     for d_model in WIDTHS:
-        try:
+        with no_error(f"cannot be built at d_model={d_model}"):
             module = subject.module(d_model=d_model)
-        except Exception as error:
-            raise AssertionError(f"cannot be built at d_model={d_model}: {error!r}") from error
         broken = [name for name, p in module.named_parameters() if not p.isfinite().all()]
         assert not broken, f"at d_model={d_model}, parameters start with NaN or infinity: {', '.join(broken)}"
 
@@ -55,9 +54,8 @@ def weights_follow_the_seed(subject: Subject) -> None:
     """The same torch seed gives the same weights."""
     first, second = (subject.module(seed=5).state_dict() for _ in range(2))
     for name, value in first.items():
-        assert _equal(value, second[name]), (
-            f"{name} differs between two layers built from one seed: draw it from torch's global generator"
-        )
+        same = torch.equal(value, second[name]) if isinstance(value, Tensor) else value == second[name]
+        assert same, f"{name} differs between two layers built from one seed: draw it from torch's global generator"
 
 
 def autocast_stays_close(subject: Subject) -> None:
@@ -88,10 +86,8 @@ def state_dict_holds_everything(subject: Subject) -> None:
 def pickles(subject: Subject) -> None:
     """A pickled layer comes back with the same outputs."""
     module = subject.module()
-    try:
+    with no_error("cannot be pickled"):
         loaded = pickle.loads(pickle.dumps(module))
-    except Exception as error:
-        raise AssertionError(f"cannot be pickled: {error!r}") from error
     _assert_same_layer(subject, loaded, module, "a pickled layer")
 
 
@@ -99,22 +95,27 @@ def copies(subject: Subject) -> None:
     """A deep copy, also of a layer that has been used, gives the same outputs and shares no parameter."""
     module = subject.module()
     output(module, subject.inputs(1, 3))
-    try:
+    with no_error("cannot be copied"):
         copied = copy.deepcopy(module)
-    except Exception as error:
-        raise AssertionError(f"cannot be copied: {error!r}") from error
     shared = {p.data_ptr() for p in module.parameters()} & {p.data_ptr() for p in copied.parameters()}
     assert not shared, "a deep copy shares parameters with its original"
     _assert_same_layer(subject, copied, module, "a deep copy")
+
+
+CHECKS_BEFORE: tuple[Check, ...] = (settings_are_a_schema, builds_at_usual_widths, keeps_shape_and_dtype)
+"""The first checks of a mixer and of a channel mixer; their own follow."""
+
+CHECKS_AFTER: tuple[Check, ...] = (
+    trains_every_parameter,
+    weights_follow_the_seed,
+    autocast_stays_close,
+    state_dict_holds_everything,
+    pickles,
+    copies,
+)
 
 
 def _assert_same_layer(subject: Subject, got: Any, expected: Any, what: str) -> None:
     x = subject.inputs(2, 9)
     with torch.no_grad():
         assert_same(output(got, x), output(expected, x), f"{what} gives other outputs", tolerance=0.0)
-
-
-def _equal(a: object, b: object) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.equal(a, b)
-    return a == b

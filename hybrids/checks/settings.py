@@ -32,10 +32,8 @@ def _is_allowed(hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         inner = [arg for arg in args if arg is not type(None)]
         return len(inner) == 1 and len(args) == 2 and _is_allowed(inner[0])
-    if origin is list:
-        return _is_allowed(args[0])
-    if origin is dict:
-        return args[0] is str and _is_allowed(args[1])
+    if origin in (list, dict):
+        return (origin is list or args[0] is str) and _is_allowed(args[-1])
     return hint in _PLAIN or (isinstance(hint, type) and issubclass(hint, Enum))
 
 
@@ -43,10 +41,9 @@ def _fits(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, arg) for arg in args)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(v, args[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(v, args[1]) for v in value.values())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if origin in (list, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, origin) and all(_fits(item, args[-1]) for item in items)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)

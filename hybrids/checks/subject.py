@@ -1,12 +1,15 @@
 """What a check is given, and how two outputs are compared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from hybrids.errors import UserError
 
 TOLERANCE = 1e-5
 """Of the largest output, in float64: wide enough for a plugin that computes in float32 inside."""
@@ -41,6 +44,26 @@ class Subject:
 
 Check: TypeAlias = Callable[[Subject], None]
 """Raises AssertionError with a message that says what the plugin does wrong; its name is the check's name."""
+
+
+@contextmanager
+def no_error(claim: str) -> Iterator[None]:
+    """Whatever the plugin raises inside is a finding, told after `claim`."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{claim}: {error!r}") from error
+
+
+def resized(task: Any) -> Iterator[tuple[str, int, Any]]:
+    """Every value of the task's `sizes` that it can take alone: name, value and the task of that size."""
+    for name, values in task.sizes.items():
+        for value in values:
+            try:
+                other = task.resize(**{name: value})
+            except UserError:  # a size that needs another one to change along with it
+                continue
+            yield name, value, other
 
 
 def output(module: Any, x: Float[Tensor, "B T D"]) -> Tensor:

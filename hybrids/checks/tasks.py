@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybrids import registry
 from hybrids.checks.settings import settings_are_a_schema
-from hybrids.checks.subject import Check, Subject
+from hybrids.checks.subject import Check, Subject, no_error, resized
 from hybrids.errors import UserError
 from hybrids.task import Batch, Split
 
@@ -49,11 +49,9 @@ def batches_have_declared_shapes(subject: Subject) -> None:
     task = subject.task()
     for batch_size in (1, 5):
         batch = _sample(task, range(batch_size))
-        answers = (batch_size, task.num_targets)
         _assert_tensor("tokens", batch.tokens, (batch_size, task.length))
-        _assert_tensor("positions", batch.positions, answers)
-        _assert_tensor("targets", batch.targets, answers)
-        _assert_tensor("valid", batch.valid, answers, is_boolean=True)
+        for name in ("positions", "targets", "valid"):
+            _assert_tensor(name, getattr(batch, name), (batch_size, task.num_targets), is_boolean=name == "valid")
         for key, values in batch.slices.items():
             _assert_tensor(f"slices[{key!r}]", values, (batch_size,))
 
@@ -75,11 +73,13 @@ def examples_depend_on_their_index_alone(subject: Subject) -> None:
     first, second = subject.task(), subject.task()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        expected = _sample(first, range(NUM_EXAMPLES))
+        expected = _tensors(_sample(first, range(NUM_EXAMPLES)))
         torch.manual_seed(2)
         for index in ([7], [3, 40, 3], list(reversed(range(NUM_EXAMPLES)))):
+            rows = {name: values[index] for name, values in expected.items()}
+            short = index if len(index) < 5 else f"[{index[0]} ... {index[-1]}]"
             for task in (first, second):
-                _assert_same_batch(_sample(task, index), _rows(expected, index), f"sampled as {_short(index)}")
+                _assert_same_batch(_sample(task, index), rows, f"sampled as batch {short}")
 
 
 def splits_seeds_and_indices_differ(subject: Subject) -> None:
@@ -105,12 +105,8 @@ def answers_can_be_known(subject: Subject) -> None:
     task = subject.task()
     batch = _sample(task, range(NUM_EXAMPLES))
     last = torch.where(batch.valid, batch.positions, -1).amax(dim=1, keepdim=True)
-    noise = torch.randint(
-        task.vocab_size,
-        batch.tokens.shape,
-        generator=torch.Generator().manual_seed(0),
-        dtype=batch.tokens.dtype,
-    )
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(task.vocab_size, batch.tokens.shape, generator=generator, dtype=batch.tokens.dtype)
     hidden = torch.where(torch.arange(task.length) > last, noise, batch.tokens)
     _assert_solved(task, batch._replace(tokens=hidden), " once the tokens after the last position asked are replaced")
 
@@ -178,7 +174,7 @@ def recalled_bits_are_consistent(subject: Subject) -> None:
 def settings_make_the_task_again(subject: Subject) -> None:
     """`settings()` and `replace()` give a task with the same settings and examples; so does pickling."""
     task = subject.task()
-    expected = _sample(task, range(4))
+    expected = _tensors(_sample(task, range(4)))
     for what, made in _remade(task):
         assert type(made) is type(task), f"{what} gives a {type(made).__name__}"
         assert made.settings() == task.settings(), f"{what} changes settings: {made.settings()}, {task.settings()}"
@@ -232,17 +228,6 @@ TASK_CHECKS: tuple[Check, ...] = (
 )
 
 
-def resized(task: Any) -> Iterator[tuple[str, int, Any]]:
-    """Each value of `sizes` with the task at it, but those that need another size to change along with them."""
-    for name, values in task.sizes.items():
-        for value in values:
-            try:
-                other = task.resize(**{name: value})
-            except UserError:
-                continue
-            yield name, value, other
-
-
 def _sample(task: Any, index: Any, *, seed: int = 0, split: Split = Split.TRAIN) -> Batch:
     return task.sample(torch.tensor(list(index)), seed=seed, split=split)
 
@@ -250,28 +235,21 @@ def _sample(task: Any, index: Any, *, seed: int = 0, split: Split = Split.TRAIN)
 def _remade(task: Any) -> Iterator[tuple[str, Any]]:
     yield "type(task)(**task.settings())", type(task)(**task.settings())
     yield "replace()", task.replace()
-    try:
+    with no_error("cannot be pickled, which loader workers need"):
         pickled = pickle.loads(pickle.dumps(task))
-    except Exception as error:
-        raise AssertionError(f"cannot be pickled, which loader workers need: {error!r}") from error
     yield "pickling", pickled
 
 
-def _rows(batch: Batch, index: list[int]) -> Batch:
-    slices = {key: values[index] for key, values in batch.slices.items()}
-    tokens, positions, targets, valid = (tensor[index] for tensor in batch[:4])
-    return Batch(tokens, positions, targets, valid, slices)
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch by name, slices included."""
+    slices = {f"slices[{key!r}]": values for key, values in batch.slices.items()}
+    return {name: getattr(batch, name) for name in Batch._fields if name != "slices"} | slices
 
 
-def _short(index: list[int]) -> str:
-    return f"batch {index}" if len(index) < 5 else f"batch [{index[0]} ... {index[-1]}]"
-
-
-def _assert_same_batch(got: Batch, expected: Batch, when: str) -> None:
-    pairs = {name: (getattr(got, name), getattr(expected, name)) for name in Batch._fields[:4]}
-    pairs |= {f"slices[{k!r}]": (got.slices.get(k), v) for k, v in expected.slices.items()}
-    for name, (a, b) in pairs.items():
-        same = a is not None and torch.equal(a, b)
+def _assert_same_batch(batch: Batch, expected: dict[str, Tensor], when: str) -> None:
+    got = _tensors(batch)
+    for name, value in expected.items():
+        same = name in got and torch.equal(got[name], value)
         assert same, f"{name} of the same examples differ when {when}: use (seed, split, index) and nothing else"
 
 

@@ -7,7 +7,7 @@ tokens, so an example gets the tokens that it would get alone (up to what hybrid
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 
 import torch
@@ -33,28 +33,6 @@ class Decoded:
     """Tokens that the model wrote itself."""
 
 
-@dataclass
-class _Tool:
-    """Answers the searches of one batch: by the task, or while they last from the reference traces."""
-
-    task: DecodedTask
-    episodes: Sequence[Episode]
-    is_oracle: bool
-    num_searches: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.num_searches = [0] * len(self.episodes)
-
-    def __call__(self, position: int, rows: list[Continuation]) -> dict[int, list[int]]:
-        found = {row.number: self.task.search([*row.prompt, *row.tokens]) for row in rows}
-        return {number: self._answer(number, answer) for number, answer in found.items() if answer is not None}
-
-    def _answer(self, number: int, answer: list[int]) -> list[int]:
-        place, reference = self.num_searches[number], self.episodes[number].answers
-        self.num_searches[number] += 1
-        return reference[place] if self.is_oracle and place < len(reference) else answer
-
-
 def decode(
     model: Model, task: DecodedTask, episodes: Sequence[Episode], *, batch_size: int = 64, is_oracle: bool = False
 ) -> list[Decoded]:
@@ -65,18 +43,31 @@ def decode(
     """
     batches = [episodes[start : start + batch_size] for start in range(0, len(episodes), batch_size)]
     with torch.compiler.set_stance("force_eager"):  # a compiled backbone would be compiled again for every length
-        return [one for batch in batches for one in _decode_batch(model, task, _Tool(task, batch, is_oracle))]
+        return [one for batch in batches for one in _decode_batch(model, task, batch, is_oracle)]
 
 
-def _decode_batch(model: Model, task: DecodedTask, tool: _Tool) -> list[Decoded]:
+def _decode_batch(model: Model, task: DecodedTask, episodes: Sequence[Episode], is_oracle: bool) -> list[Decoded]:
+    num_searches = [0] * len(episodes)
+
+    def answer_searches(position: int, rows: list[Continuation]) -> dict[int, list[int]]:
+        """By the task, or with the oracle from the reference traces, while they last."""
+        answers = {}
+        for row in rows:
+            answer = task.search([*row.prompt, *row.tokens])
+            if answer is not None:
+                place, reference = num_searches[row.number], episodes[row.number].answers
+                answers[row.number] = reference[place] if is_oracle and place < len(reference) else answer
+                num_searches[row.number] += 1
+        return answers
+
     out = generate(
         model,
-        [episode.prompt for episode in tool.episodes],
+        [episode.prompt for episode in episodes],
         max_new_tokens=task.max_new_tokens,
         stop_tokens=task.stop_tokens,
-        hook=tool,
+        hook=answer_searches,
     )
-    rows = zip(tool.episodes, out.tokens, tool.num_searches, out.num_generated, strict=True)
+    rows = zip(episodes, out.tokens, num_searches, out.num_generated, strict=True)
     return [Decoded(tokens, task.judge(episode, tokens), *counts) for episode, tokens, *counts in rows]
 
 

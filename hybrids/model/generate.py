@@ -55,9 +55,9 @@ class Sampling:
     def choose(self, logits: Float[Tensor, "B V"], index: Int[Tensor, " B"], position: int) -> Int[Tensor, " B"]:
         """The token of each row after `position` others, without waiting; `index` names a row's random numbers."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        margin, num_tokens = TIE * logits.abs().amax(-1, keepdim=True), logits.shape[-1]
         if self.temperature == 0:
-            return _first_best(logits, _margin(logits))
-        margin, num_tokens = _margin(logits), logits.shape[-1]
+            return _first_best(logits, margin)
         if self.top_k is not None and self.top_k < num_tokens:
             kept = logits.topk(self.top_k).values[:, -1:] - margin
             logits = logits.masked_fill(logits < kept, -torch.inf)
@@ -65,10 +65,6 @@ class Sampling:
         words = Draws.of(index, seed=self.seed, stream=_STREAM).bits(f"token {position}", num_tokens)
         waits = exponentials(words).to(torch.float64) * (math.log(2) / 2**SCALE_BITS)
         return _first_best(logits.to(torch.float64) / self.temperature - waits.log(), margin / self.temperature)
-
-
-def _margin(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B 1"]:
-    return TIE * logits.abs().amax(-1, keepdim=True)
 
 
 def _first_best(scores: Float[Tensor, "B V"], margin: Float[Tensor, "B 1"]) -> Int[Tensor, " B"]:
@@ -134,7 +130,9 @@ def generate(
     batch = _Batch(_start_rows(prompts, forced, max_new_tokens), frozenset(stop_tokens), hook, model)
     sampling = sampling or Sampling()
     device = model.embedding.weight.device
-    whose = torch.tensor(_check_index(index, len(prompts)), device=device)
+    index = range(len(prompts)) if index is None else index
+    _check_length("index", index, len(prompts))
+    whose = torch.tensor(list(index), device=device)
     tokens = torch.tensor([prompt[: batch.position] for prompt in prompts], device=device)
     seen, cache = [], None
     with _evaluating(model), torch.inference_mode():
@@ -171,19 +169,17 @@ class _Growth:
 
     def next_turn(self) -> int | None:
         """The next token if it is known, None where the row generates."""
-        turn, token = self._next()
+        if self.is_done:
+            turn, token = _Turn.IDLE, 0
+        elif self.rest_of_prompt:
+            turn, token = _Turn.PROMPT, self.rest_of_prompt.popleft()
+        elif self.queue:
+            turn, token = _Turn.FORCED, self.queue.popleft()
+        else:
+            turn, token = _Turn.GENERATED, None
+            self.num_left -= 1
         self.turns.append(turn)
         return token
-
-    def _next(self) -> tuple[_Turn, int | None]:
-        if self.is_done:
-            return _Turn.IDLE, 0
-        if self.rest_of_prompt:
-            return _Turn.PROMPT, self.rest_of_prompt.popleft()
-        if self.queue:
-            return _Turn.FORCED, self.queue.popleft()
-        self.num_left -= 1
-        return _Turn.GENERATED, None
 
     def steps(self, *turns: _Turn) -> list[int]:
         """The steps in which the token came from there."""
@@ -265,8 +261,7 @@ def _start_rows(
     if not prompts:
         raise ValueError("prompts is empty; give at least one prompt")
     forced = [()] * len(prompts) if forced is None else forced
-    if len(forced) != len(prompts):
-        raise ValueError(f"forced has {len(forced)} entries; {len(prompts)} are needed, one for each prompt")
+    _check_length("forced", forced, len(prompts))
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {number} is empty; a prompt needs at least one token")
@@ -280,11 +275,9 @@ def _check_tokens(name: str, tokens: Collection[int], vocab_size: int) -> None:
             raise ValueError(f"{name}: token {token} is not in the vocabulary; allowed: 0 to {vocab_size - 1}")
 
 
-def _check_index(index: Sequence[int] | None, num_rows: int) -> list[int]:
-    index = range(num_rows) if index is None else index
-    if len(index) != num_rows:
-        raise ValueError(f"index has {len(index)} entries; {num_rows} are needed, one for each prompt")
-    return list(index)
+def _check_length(name: str, given: Sequence[object], num_prompts: int) -> None:
+    if len(given) != num_prompts:
+        raise ValueError(f"{name} has {len(given)} entries; {num_prompts} are needed, one for each prompt")
 
 
 @contextmanager

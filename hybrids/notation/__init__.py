@@ -1,9 +1,9 @@
 """Patterns in the notations of other projects, both ways.
 
-One parser (`from_*`) and one writer (`to_*`) per notation. The `symbols` argument maps letters to symbols; by
-default `A` is full attention, `S` sliding window, `L` the linear mixer, `M` mamba2, `G` gated DeltaNet, and
-`F` and `E` are free-standing MLP and MoE layers, letters that bind no mixer. Where two letters share a symbol
-(`L` and `M`), reading gives the first one.
+One parser (`from_*`) and one writer (`to_*`) per notation, in `blocks` and in `sublayers`. The `symbols` argument maps
+letters to symbols; by default `A` is full attention, `S` sliding window, `L` the linear mixer, `M` mamba2, `G` gated
+DeltaNet, and `F` and `E` are free-standing MLP and MoE layers, letters that bind no mixer. Where two letters share a
+symbol (`L` and `M`), reading gives the first one.
 
 What a notation cannot say is a UserError, never an approximation.
 """
@@ -14,58 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrids.errors import UserError
-from hybrids.notation.blocks import (
-    FLA,
-    LAYER_TYPES,
-    MAMBA,
-    from_fla,
-    from_layer_types,
-    from_mamba,
-    to_fla,
-    to_jamba,
-    to_layer_types,
-    to_mamba,
-    to_qwen3_next,
-)
-from hybrids.notation.sublayers import (
-    MEGATRON,
-    NEMOTRON_H,
-    from_megatron,
-    from_nemotron_h,
-    pattern_from_ratios,
-    to_layers_block_type,
-    to_megatron,
-    to_nemotron_h,
-)
-from hybrids.notation.symbols import Converted, Symbols
+from hybrids.notation import blocks, sublayers
+from hybrids.notation.symbols import Converted
 from hybrids.pattern import Pattern
-
-__all__ = [
-    "FLA",
-    "LAYER_TYPES",
-    "MAMBA",
-    "MEGATRON",
-    "NEMOTRON_H",
-    "PARSERS",
-    "Converted",
-    "Symbols",
-    "describe",
-    "from_fla",
-    "from_layer_types",
-    "from_mamba",
-    "from_megatron",
-    "from_nemotron_h",
-    "parse_notation",
-    "pattern_from_ratios",
-    "to_fla",
-    "to_jamba",
-    "to_layer_types",
-    "to_layers_block_type",
-    "to_mamba",
-    "to_megatron",
-    "to_nemotron_h",
-    "to_qwen3_next",
-]
 
 
 def parse_notation(notation: str, text: str) -> Converted:
@@ -82,16 +33,16 @@ def describe(pattern: Pattern, *, window: int | None = None) -> list[tuple[str, 
     heads = {"num_heads": _Word("H")}
     windowed = {**heads, "window_size": window} if window else None
     writers: dict[str, Callable[[], Any]] = {
-        "megatron": lambda: to_megatron(pattern),
-        "megatron, MLP in each block": lambda: to_megatron(pattern, mlp="-"),
-        "nemotron_h": lambda: to_nemotron_h(pattern),
-        "nemotron_h, MLP in each block": lambda: to_nemotron_h(pattern, mlp="-"),
-        "layers_block_type": lambda: to_layers_block_type(pattern),
-        "layer_types": lambda: to_layer_types(pattern, window=window),
-        "qwen3_next": lambda: to_qwen3_next(pattern),
-        "jamba": lambda: to_jamba(pattern),
-        "fla": lambda: to_fla(pattern, attention=heads, window=windowed),
-        "mamba": lambda: to_mamba(pattern, attn_cfg=heads, ssm_cfg={"layer": "Mamba2"}),
+        "megatron": lambda: sublayers.to_megatron(pattern),
+        "megatron, MLP in each block": lambda: sublayers.to_megatron(pattern, mlp="-"),
+        "nemotron_h": lambda: sublayers.to_nemotron_h(pattern),
+        "nemotron_h, MLP in each block": lambda: sublayers.to_nemotron_h(pattern, mlp="-"),
+        "layers_block_type": lambda: sublayers.to_layers_block_type(pattern),
+        "layer_types": lambda: blocks.to_layer_types(pattern, window=window),
+        "qwen3_next": lambda: blocks.to_qwen3_next(pattern),
+        "jamba": lambda: blocks.to_jamba(pattern),
+        "fla": lambda: blocks.to_fla(pattern, attention=heads, window=windowed),
+        "mamba": lambda: blocks.to_mamba(pattern, attn_cfg=heads, ssm_cfg={"layer": "Mamba2"}),
     }
     return [(name, _spell(name, write)) for name, write in writers.items()]
 
@@ -129,14 +80,14 @@ def _keywords(text: str) -> dict[str, Any]:
 
 def _nemotron_h_text(text: str) -> Converted:
     is_string = not (set(text) & set("[({=,")) and not any(c.islower() for c in text)
-    return from_nemotron_h(text.strip("\"'") if is_string else _literal(text))
+    return sublayers.from_nemotron_h(text.strip("\"'") if is_string else _literal(text))
 
 
 PARSERS: dict[str, Callable[[str], Converted]] = {
-    "megatron": lambda text: from_megatron(text.strip("\"'")),
+    "megatron": lambda text: sublayers.from_megatron(text.strip("\"'")),
     "nemotron_h": _nemotron_h_text,
-    "layer_types": lambda text: from_layer_types(_literal(text)),
-    "fla": lambda text: from_fla(_literal(text)),
-    "mamba": lambda text: from_mamba(_literal(text)),
+    "layer_types": lambda text: blocks.from_layer_types(_literal(text)),
+    "fla": lambda text: blocks.from_fla(_literal(text)),
+    "mamba": lambda text: blocks.from_mamba(_literal(text)),
 }
 """Notations that are read, by name."""

@@ -38,11 +38,12 @@ def from_layer_types(given: Sequence[str] | Config, symbols: Symbols = LAYER_TYP
         "each block has its own MLP: choose the channel mixer",
         "which linear mixer, and all widths: not said",
     ]
-    if "sliding_attention" not in names:
-        return Converted(pattern, (*notes, *unread(config, used)))
-    window = _check_window(config.get("sliding_window"), "layer_types")
-    notes = [*notes, f"sliding window of {window}", *unread(config, {*used, "sliding_window"})]
-    return Converted(pattern, tuple(notes), {"window": window})
+    settings: dict[str, Any] = {}
+    if "sliding_attention" in names:
+        settings["window"] = _check_window(config.get("sliding_window"), "layer_types")
+        notes.append(f"sliding window of {settings['window']}")
+        used.add("sliding_window")
+    return Converted(pattern, (*notes, *unread(config, used)), settings)
 
 
 def to_layer_types(pattern: Pattern, *, window: int | None = None, symbols: Symbols = LAYER_TYPES) -> dict[str, Any]:

@@ -13,19 +13,17 @@ Config: TypeAlias = Mapping[str, Any]
 
 LEGACY = {"mamba": "linear_attention", "attention": "full_attention"}
 
+_SPARSE = ("indexed_attention", "compressed_sparse_attention", "minimax_m3_sparse")
+
 _CANNOT = {
     "|": "it marks a pipeline stage, which is no part of the model: remove it",
     "/": "it starts a multi-token-prediction head, which is not in the stack: remove it and what follows",
-    "[": "'[..]' is one fused group of sublayers: write its sublayers without the brackets",
-    "]": "'[..]' is one fused group of sublayers: write its sublayers without the brackets",
+    **dict.fromkeys("[]", "'[..]' is one fused group of sublayers: write its sublayers without the brackets"),
     "+": "multi-head latent attention has no letter",
-    **dict.fromkeys(("D", "C", "H"), "sparse and compressed attention have no letter"),
-    "indexed_attention": "sparse attention has no letter",
-    "compressed_sparse_attention": "sparse attention has no letter",
+    **dict.fromkeys("DCH", "sparse and compressed attention have no letter"),
+    **dict.fromkeys(_SPARSE, "sparse attention has no letter"),
     "heavily_compressed_attention": "compressed attention has no letter",
-    "minimax_m3_sparse": "sparse attention has no letter",
-    "mlp": "a layer without a mixer; read such a list as nemotron_h",
-    "moe": "a layer without a mixer; read such a list as nemotron_h",
+    **dict.fromkeys(("mlp", "moe"), "a layer without a mixer; read such a list as nemotron_h"),
     "W": "a sliding window has no symbol in this notation",
     "chunked_attention": "attention inside fixed chunks is not a sliding window",
     "conv": "a short convolution alone has no letter",

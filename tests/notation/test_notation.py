@@ -5,20 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from notations import FULL, SPECIAL_CASES, parse, refusal
 
-from hybrids import notation
-from hybrids.notation import (
-    describe,
-    from_layer_types,
+from hybrids.notation import describe, parse_notation
+from hybrids.notation.blocks import from_layer_types, to_fla, to_jamba, to_layer_types, to_mamba, to_qwen3_next
+from hybrids.notation.sublayers import (
+    MEGATRON,
+    NEMOTRON_H,
     from_megatron,
-    parse_notation,
-    to_fla,
-    to_jamba,
-    to_layer_types,
     to_layers_block_type,
-    to_mamba,
     to_megatron,
     to_nemotron_h,
-    to_qwen3_next,
 )
 
 
@@ -144,5 +139,5 @@ def test_describe_says_what_cannot_be_written_and_why():
 
 
 def test_the_default_letters_are_the_documented_ones():
-    assert notation.MEGATRON["L"] == notation.NEMOTRON_H["L"] == "M"
-    assert notation.MEGATRON["F"] == notation.NEMOTRON_H["F"] == "-"
+    assert MEGATRON["L"] == NEMOTRON_H["L"] == "M"
+    assert MEGATRON["F"] == NEMOTRON_H["F"] == "-"

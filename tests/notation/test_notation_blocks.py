@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notations import FULL, LINEAR, parse, refusal
 
-from hybrids.notation import (
+from hybrids.notation.blocks import (
     from_fla,
     from_layer_types,
     from_mamba,

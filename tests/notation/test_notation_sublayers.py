@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notations import FULL, LINEAR, SPECIAL_CASES, parse, refusal
 
-from hybrids.notation import (
+from hybrids.notation.sublayers import (
     from_megatron,
     from_nemotron_h,
     pattern_from_ratios,

@@ -2,15 +2,8 @@
 
 import pytest
 
-from hybrids.notation import (
-    from_layer_types,
-    from_nemotron_h,
-    to_jamba,
-    to_layer_types,
-    to_layers_block_type,
-    to_nemotron_h,
-    to_qwen3_next,
-)
+from hybrids.notation.blocks import from_layer_types, to_jamba, to_layer_types, to_qwen3_next
+from hybrids.notation.sublayers import from_nemotron_h, to_layers_block_type, to_nemotron_h
 
 
 @pytest.fixture(scope="module")

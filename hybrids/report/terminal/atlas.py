@@ -84,31 +84,30 @@ def table_rows(rows: Sequence[AtlasRow]) -> list[list[str]]:
     """Rows under `COLUMNS`."""
     shown = []
     for row in rows:
-        one, holds = row.architecture, row.properties
+        one = row.architecture
         placed = [f"{value:.3f}" for value in row.coordinates]
         kinds = {letter: " ".join(part.name for part in parts) for letter, parts in one.letters.items()}
         layers = next(iter(kinds.values())) if len(kinds) == 1 else one.pattern.compact()
-        spelt = [prop.spelt for prop in (holds.efficiency, holds.compactness, holds.recall)]
+        spelt = [prop.spelt for prop in row.properties.by_letter.values()]
         read = [text for text in (one.confirmed, one.confirmed_layers) if text]  # a site, or <owner>/<name>: <path>
         confirmed = " / ".join(urlsplit(text).netloc or text.partition(":")[0].rpartition("/")[2] for text in read)
-        known = [one.name, holds.label, one.source, confirmed, layers]
+        known = [one.name, row.properties.label, one.source, confirmed, layers]
         shown.append([*known, *spelt, *placed, row.measured, one.preset or ""])
     return shown
 
 
 def describe(row: AtlasRow) -> list[tuple[str, str]]:
     """All that is known of one architecture."""
-    one, holds = row.architecture, row.properties
+    one = row.architecture
     efficiency, compactness = row.coordinates
     values = ", ".join(f"{symbol}={value}" for symbol, value in sorted(one.values.items(), key=lambda x: str(x[0])))
     lines = [("published", f"{one.published}, {one.source}"), ("read in", one.confirmed or _UNREAD)]
     lines += [("layers", one.pattern.compact()), ("layers read in", one.confirmed_layers or _UNREAD)]
     for letter, parts in one.letters.items():
-        spelt = (f"{part.title} ({part.note})" if part.note else part.title for part in parts)
-        lines.append((f"  {letter}", ", ".join(spelt)))
-    lines += [(f"{name}(n)", one.spell(quantity)) for name, quantity in zip("sf", ("state", "step"), strict=True)]
-    lines += [("reach(n)", one.spell("reach"))]
-    for name, prop in (("E", holds.efficiency), ("C", holds.compactness), ("R", holds.recall)):
+        titles = [f"{part.title} ({part.note})" if part.note else part.title for part in parts]
+        lines.append((f"  {letter}", ", ".join(titles)))
+    lines += [("s(n)", one.spell("state")), ("f(n)", one.spell("step")), ("reach(n)", one.spell("reach"))]
+    for name, prop in row.properties.by_letter.items():
         lines.append((name, f"{prop.verdict.value}: {prop.why}; tends to {prop.spelt}"))
     lines.append((f"at n = {row.context:,}", f"E {efficiency:.3f}, C {compactness:.3f}"))
     lines += [("", f"{row.architecture.at(q, row.context):.4g} {u}") for q, u in _UNITS.items()]
@@ -124,23 +123,19 @@ _UNREAD = "nothing but the paper, as remembered"
 _UNITS = {"state": "elements carried", "step": "FLOPs of a step", "reach": "elements that a query can reach"}
 
 
+_TOLD = ("name", "title", "family", "published", "source", "confirmed", "confirmed_layers")
+
+
 def record(row: AtlasRow) -> dict[str, Any]:
     """An architecture as plain values: formulas in sympy's spelling, sizes by symbol."""
-    one, holds = row.architecture, row.properties
+    one, properties = row.architecture, row.properties.by_letter
     efficiency, compactness = row.coordinates
-    properties = {"E": holds.efficiency, "C": holds.compactness, "R": holds.recall}
     deciding = list(zip(("step", "state", "reach"), properties.values(), strict=True))
     return {
-        "name": one.name,
-        "title": one.title,
-        "family": one.family,
-        "published": one.published,
-        "source": one.source,
-        "confirmed": one.confirmed,
-        "confirmed_layers": one.confirmed_layers,
+        **{name: getattr(one, name) for name in _TOLD},
         "layers": one.pattern.compact(),
         "letters": {letter: [part.name for part in parts] for letter, parts in one.letters.items()},
-        "class": holds.label,
+        "class": row.properties.label,
         **{f"{name}_verdict": prop.verdict.value for name, prop in properties.items()},
         **{f"{name}_why": prop.why for name, prop in properties.items()},
         **{f"{quantity}_formula": str(getattr(one, quantity)) for quantity in QUANTITIES},
@@ -174,32 +169,29 @@ def page(rows: Sequence[AtlasRow], command: str, picture: str) -> str:
     """The atlas in Markdown."""
     counts = Counter(row.properties.label for row in rows)
     listed = ", ".join(f"`{label}` {count}" for label, count in counts.most_common())
-    head = [
+    paragraphs = [
         "# Atlas of architectures",
-        "",
         f"Written by `{command}`: {len(rows)} architectures, placed by their formulas ({listed}). "
         "The rule is in `hybrids/triangle/atlas/derive.py`, the formulas in the tables beside it.",
-        "",
         _spell_confirmed([row.architecture for row in rows]),
-        "",
         EXPLANATION,
-        "",
         f"![Efficiency against Compactness of every architecture]({picture})",
-        "",
         f"E and C are placed at n = {rows[0].context:,}, at common sizes where the architecture does not name its own: "
         + ", ".join(f"{name} {entry['means']} = {entry['value']}" for name, entry in sizes().items())
         + ". Only the pattern of layers is the published model's. FLOPs leave out norms, activations and the head.",
-        "",
     ]
     for family in FAMILIES:
         chosen = [row for row in rows if row.architecture.family == family]
-        head += [f"## {family.capitalize()}", "", *_markdown(COLUMNS, table_rows(chosen)), ""]
-    head += ["## Formulas", ""]
+        table = [COLUMNS, ["---"] * len(COLUMNS), *table_rows(chosen)]
+        lines = [f"| {' | '.join(cells)} |".replace("*", r"\*") for cells in table]
+        paragraphs += [f"## {family.capitalize()}", "\n".join(lines)]
+    paragraphs.append("## Formulas")
     for row in rows:
         known = [(name.strip() or "there", text) for name, text in describe(row) if name != "with"]
         lines = [f"- {name}: `{text}`" if "(n)" in name else f"- {name}: {text}" for name, text in known]
-        head += [f"### {row.architecture.title} (`{row.architecture.name}`): {row.properties.label}", "", *lines, ""]
-    return "\n".join(head).rstrip() + "\n"
+        title = f"### {row.architecture.title} (`{row.architecture.name}`): {row.properties.label}"
+        paragraphs += [title, "\n".join(lines)]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _spell_confirmed(found: Sequence[Architecture]) -> str:
@@ -208,8 +200,3 @@ def _spell_confirmed(found: Sequence[Architecture]) -> str:
         f"Confirmed in public repositories and pages: the sources of {sources} of {len(found)} rows, the layers of "
         f"{layers}. The rest was written from knowledge of the papers, and so were most constants of the formulas."
     )
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(str(cell).replace('*', chr(92) + '*') for cell in line)} |" for line in lines]

@@ -4,30 +4,23 @@ import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrids.report.terminal.atlas import AtlasRow
 
-COLOURS = {
-    "EC": "tab:blue",
-    "Ec": "tab:purple",
-    "ec": "tab:cyan",
-    "R": "tab:red",
-    "eR": "tab:orange",
-    "e": "tab:olive",
-    "-": "0.45",
+CLASSES = {
+    "EC": ("tab:blue", "E and C hold, R fails"),
+    "Ec": ("tab:purple", "E holds, C up to logarithms, R fails"),
+    "ec": ("tab:cyan", "E and C up to logarithms, R fails"),
+    "R": ("tab:red", "only R holds"),
+    "eR": ("tab:orange", "R, and E up to logarithms: C alone is given up"),
+    "e": ("tab:olive", "only E, up to logarithms"),
+    "-": ("0.45", "none"),
 }
-MEANINGS = {
-    "EC": "E and C hold, R fails",
-    "Ec": "E holds, C up to logarithms, R fails",
-    "ec": "E and C up to logarithms, R fails",
-    "R": "only R holds",
-    "eR": "R, and E up to logarithms: C alone is given up",
-    "e": "only E, up to logarithms",
-    "-": "none",
-}
+"""Colour and meaning of every class, in the order of the key."""
 
 _APART = 0.008
 """Architectures closer than this in both coordinates share a marker."""
@@ -57,7 +50,7 @@ def draw_atlas(rows: Sequence[AtlasRow], path: Path) -> None:
             clusters.append(_Cluster(row))
         else:
             home.rows.append(row)
-    clusters.sort(key=lambda cluster: (list(COLOURS).index(cluster.label), -cluster.y, cluster.x))
+    clusters.sort(key=lambda cluster: (list(CLASSES).index(cluster.label), -cluster.y, cluster.x))
     figure = Figure(figsize=(17, 10), layout="constrained")
     *panels, key = figure.subplots(1, 3, width_ratios=[5, 2, 7])
     for axes, (low, high) in zip(panels, _panels([cluster.x for cluster in clusters]), strict=False):
@@ -84,7 +77,7 @@ def _draw(axes: Axes, numbered: Sequence[tuple[int, _Cluster]]) -> None:
         chosen = [pair for pair in numbered if (pair[1].x - left < margin / 6) == is_edge]
         heights = _spread([cluster.y for _, cluster in chosen])
         for (number, cluster), height in zip(chosen, heights, strict=True):
-            colour = COLOURS[cluster.label]
+            colour, _ = CLASSES[cluster.label]
             axes.scatter([cluster.x], [cluster.y], s=30 + 3 * len(cluster.rows), color=colour, zorder=3)
             note = axes.annotate(
                 str(number),
@@ -101,51 +94,41 @@ def _draw(axes: Axes, numbered: Sequence[tuple[int, _Cluster]]) -> None:
 
 def _spread(heights: Sequence[float]) -> list[float]:
     """Heights in the same order, `_SPACING` apart, each group that had to move centred where it was."""
-    groups: list[list[int]] = []
-    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
-        groups.append([i])
-        while (
-            len(groups) > 1
-            and _middle(heights, groups[-1]) - _middle(heights, groups[-2])
-            < _SPACING * (len(groups[-1]) + len(groups[-2])) / 2
-        ):
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    groups: list[list[float]] = []  # each with what its heights would be if the spacing were nothing
+    for rank, i in enumerate(order):
+        groups.append([heights[i] - rank * _SPACING])
+        while len(groups) > 1 and fmean(groups[-1]) < fmean(groups[-2]):
             last = groups.pop()
             groups[-1] += last
-    moved = [0.0] * len(heights)
-    for group in groups:
-        for k, i in enumerate(group):
-            moved[i] = _middle(heights, group) + (k - (len(group) - 1) / 2) * _SPACING
-    return moved
-
-
-def _middle(heights: Sequence[float], group: Sequence[int]) -> float:
-    return sum(heights[i] for i in group) / len(group)
+    middles = [fmean(group) for group in groups for _ in group]
+    moved = {i: middle + rank * _SPACING for rank, (i, middle) in enumerate(zip(order, middles, strict=True))}
+    return [moved[i] for i in range(len(heights))]
 
 
 def _frame(first: Axes, second: Axes, context: int) -> None:
     for axes in (first, second):
-        axes.set_ylim(-0.03, 1.1)
-        axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        axes.set(ylim=(-0.03, 1.1), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
         axes.grid(alpha=0.3)
     second.tick_params(labelleft=False)
     if not second.collections:
         second.axis("off")
-    first.set_ylabel("Efficiency: 1 - log2 f(2n)/f(n)")
-    first.set_xlabel("Compactness: 1 - log2 s(2n)/s(n)" + ("   (axis cut)" if second.collections else ""))
+    cut = "   (axis cut)" if second.collections else ""
+    first.set(xlabel=f"Compactness: 1 - log2 s(2n)/s(n){cut}", ylabel="Efficiency: 1 - log2 f(2n)/f(n)")
     first.set_title(f"by their formulas at n = {context:,}, common widths", fontsize=10)
 
 
 def _write_key(axes: Axes, clusters: Sequence[_Cluster]) -> None:
     axes.axis("off")
     lines: list[tuple[str, str, bool]] = []
-    for label, meaning in MEANINGS.items():
+    for label, (colour, meaning) in CLASSES.items():
         chosen = [(i, cluster) for i, cluster in enumerate(clusters, 1) if cluster.label == label]
         if chosen:
-            lines.append((f"{label}: {meaning}", COLOURS[label], True))
+            lines.append((f"{label}: {meaning}", colour, True))
         for number, cluster in chosen:
             names = ", ".join(row.architecture.title for row in cluster.rows)
             wrapped = textwrap.wrap(f"{number}  {names}", 92, subsequent_indent="     ")
-            lines += [(text, COLOURS[label], False) for text in wrapped]
+            lines += [(text, colour, False) for text in wrapped]
     for i, (text, colour, is_head) in enumerate(lines):
         y = 1 - (i + 0.5) / max(len(lines), 40)
         weight = "bold" if is_head else "normal"

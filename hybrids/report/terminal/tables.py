@@ -28,31 +28,26 @@ _DECODED_COLUMNS = {
 
 def print_result(result: Result, folder: str) -> None:
     """The numbers of one finished run."""
-    table = _table(f"run {result['id']}", ["measure", "value"], numeric=[False, False])
-    test = {name: math.nan if score is None else score for name, score in result["test"].items()}  # null: diverged
-    decoded, how = result.get("decoded", {}), _FORCED if "decoded" in result else ""
-    for label, value in describe_decoding(decoded):
-        table.add_row(label, value)
-    table.add_row(f"test accuracy{how}", f"{test['accuracy']:.4f}  (chance {result['chance_accuracy']:.1g})")
-    table.add_row(f"test exact match{how}", f"{test['exact_match']:.4f}")
-    for name, value in test.items():
-        if name.startswith("accuracy/"):
-            table.add_row(f"  {name.removeprefix('accuracy/')}", f"{value:.4f}")
     parameters = result["parameters"]
-    table.add_row("parameters", f"{parameters['total']:,}  (backbone {parameters['backbone']:,})")
-    table.add_row(f"state after {result['context']} tokens", f"{result['state_bits']:,} bits")
-    table.add_row("one decode step", f"{result['step_flops']:,} FLOPs  (+ {result['head_flops']:,} for the head)")
-    for place in result.get("triangle", []):
-        for label, value in describe_place(place):
-            table.add_row(label, value)
-    table.add_row(
-        "training", f"{result['steps']:,} steps, {result['examples']:,} examples, stopped at {result['stopped']}"
-    )
-    table.add_row("time", f"{result['seconds']:.1f} s")
-    shared = ", ".join(f"{split} {share:.2%}" for split, share in result["overlap"].items())
-    table.add_row("examples also in training", shared)
-    table.add_row("folder", escape(folder))
-    _print(table)
+    test = {name: math.nan if score is None else score for name, score in result["test"].items()}  # null: diverged
+    how = _FORCED if "decoded" in result else ""
+    sliced = {name.removeprefix("accuracy/"): value for name, value in test.items() if name.startswith("accuracy/")}
+    trained = f"{result['steps']:,} steps, {result['examples']:,} examples, stopped at {result['stopped']}"
+    rows = [
+        *describe_decoding(result.get("decoded", {})),
+        (f"test accuracy{how}", f"{test['accuracy']:.4f}  (chance {result['chance_accuracy']:.1g})"),
+        (f"test exact match{how}", f"{test['exact_match']:.4f}"),
+        *((f"  {name}", f"{value:.4f}") for name, value in sliced.items()),
+        ("parameters", f"{parameters['total']:,}  (backbone {parameters['backbone']:,})"),
+        (f"state after {result['context']} tokens", f"{result['state_bits']:,} bits"),
+        ("one decode step", f"{result['step_flops']:,} FLOPs  (+ {result['head_flops']:,} for the head)"),
+        *(row for place in result.get("triangle", []) for row in describe_place(place)),
+        ("training", trained),
+        ("time", f"{result['seconds']:.1f} s"),
+        ("examples also in training", ", ".join(f"{split} {share:.2%}" for split, share in result["overlap"].items())),
+        ("folder", folder),
+    ]
+    print_rows(f"run {result['id']}", ["measure", "value"], rows)
 
 
 def describe_place(place: Place) -> Iterator[tuple[str, str]]:
@@ -95,22 +90,14 @@ def print_grid(cells: Sequence[GridCell], folder: str) -> None:
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Any table; columns of numbers stand to the right."""
-    is_number = re.compile(r"[-+.,\dexn]*").fullmatch
-    numeric = [all(is_number(str(row[i])) for row in rows) for i in range(len(columns))]
-    table = _table(title, columns, numeric=numeric)
+    """Any table; columns of numbers stand to the right.
+
+    On a terminal at its width; into a file or a pipe wide enough to be searched line by line.
+    """
+    table = Table(title=escape(title), title_justify="left")
+    for i, column in enumerate(columns):
+        is_numeric = all(re.fullmatch(r"[-+.,\dexn]*", str(row[i])) for row in rows)
+        table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    _print(table)
-
-
-def _table(title: str, columns: Sequence[str], numeric: Sequence[bool]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
-    for column, is_right in zip(columns, numeric, strict=True):
-        table.add_column(column, justify="right" if is_right else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    """On a terminal at its width; into a file or a pipe wide enough to be searched line by line."""
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)

@@ -99,11 +99,14 @@ class Properties:
     recall: Property
 
     @property
+    def by_letter(self) -> dict[str, Property]:
+        return {"E": self.efficiency, "C": self.compactness, "R": self.recall}
+
+    @property
     def label(self) -> str:
         """The properties that hold, such as `EC`; lower case for nearly, `-` for none."""
         spelt = {Verdict.HOLDS: str.upper, Verdict.NEARLY: str.lower, Verdict.FAILS: lambda letter: ""}
-        found = zip("ECR", (self.efficiency, self.compactness, self.recall), strict=True)
-        return "".join(spelt[prop.verdict](letter) for letter, prop in found) or "-"
+        return "".join(spelt[prop.verdict](letter) for letter, prop in self.by_letter.items()) or "-"
 
 
 @cache
@@ -114,17 +117,17 @@ def growth_of(formula: sympy.Expr) -> Growth:
     """
     eventual = _eventually(formula)
     growing = [term for term in sympy.Add.make_args(sympy.expand(eventual)) if term.has(n)]
-    if all(term.as_independent(n, as_Add=False)[0].is_positive for term in growing):
-        factors = [term.as_independent(n, as_Add=False)[1] for term in growing]
-        return max(map(_compare, factors), key=_SCALE.index, default=_SCALE[0])
+    factors = [term.as_independent(n, as_Add=False) for term in growing]
+    if all(number.is_positive for number, _ in factors):
+        return max((_compare(rest) for _, rest in factors), key=_SCALE.index, default=_SCALE[0])
     return _compare(eventual)
 
 
 @cache
 def _compare(formula: sympy.Expr) -> Growth:
     """The first member of the scale whose ratio to the formula has a positive, finite limit."""
-    ratios = ((member, sympy.limit(formula / member.like, n, sympy.oo)) for member in _SCALE)
-    for member, ratio in ratios:
+    for member in _SCALE:
+        ratio = _ratio(formula, member.like)
         if ratio.is_positive and ratio.is_finite:
             return member
     raise ValueError(f"{formula} grows like none of {', '.join(member.spelt for member in _SCALE)}")
@@ -205,8 +208,4 @@ def _growing(architecture: Architecture, quantity: str) -> str:
 def _eventually(formula: sympy.Expr) -> Any:
     """The formula without floors, and with the slowest term of every Min: what decides its growth."""
     smooth = formula.replace(sympy.floor, lambda x: x)
-    return smooth.replace(sympy.Min, _least)
-
-
-def _least(*terms: sympy.Expr) -> sympy.Expr:
-    return min(terms, key=lambda term: _SCALE.index(growth_of(term)))
+    return smooth.replace(sympy.Min, lambda *terms: min(terms, key=lambda term: _SCALE.index(growth_of(term))))

@@ -73,21 +73,18 @@ def _small(architecture: Architecture, letter: str, part: Part) -> Values:
 
 
 def _letter(architecture: Architecture, letter: str) -> Letter:
-    mixer: Choice[Any] | None = None
-    channel: Choice[Any] | None = None
+    choices: dict[str, Choice[Any]] = {}
     for part in architecture.letters[letter]:
-        if part.mixer is not None:
-            mixer = _choice("mixer", part.mixer, part, _small(architecture, letter, part))
-        elif part.channel is not None:
-            channel = _choice("channel", part.channel, part, _small(architecture, letter, part))
-    return Letter(mixer, channel)
+        kind, name = ("channel", part.channel) if part.is_channel else ("mixer", part.mixer)
+        if name is not None:
+            choices[kind] = _choice(kind, name, part, _small(architecture, letter, part))
+    return Letter(choices.get("mixer"), choices.get("channel"))
 
 
 def _choice(kind: str, name: str, part: Part, values: Values) -> Choice[Any]:
     cls = get(kind, name).cls
     hints = get_type_hints(cls.__init__)
-    settings = {key: _setting(given, values, hints[key]) for key, given in part.settings.items()}
-    return Choice(cls, settings)
+    return Choice(cls, {key: _setting(given, values, hints[key]) for key, given in part.settings.items()})
 
 
 def _setting(given: Any, values: Values, hint: Any) -> Any:

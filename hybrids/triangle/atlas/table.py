@@ -8,7 +8,7 @@ expressions in which a size that differs from letter to letter carries the lette
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -42,12 +42,12 @@ class Part:
     """FLOPs of the decode step that follows them."""
     reach: sympy.Expr
     """Elements of the state that a step can bring to its output, over all queries."""
-    note: str
-    sizes: Mapping[str, Any]
-    small: Mapping[str, Any]
-    mixer: str | None
-    channel: str | None
-    settings: Mapping[str, Any]
+    note: str = ""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
+    mixer: str | None = None
+    channel: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_channel(self) -> bool:
@@ -93,17 +93,17 @@ class Architecture:
     """arXiv:<id>, doi:<id> or an address."""
     published: str
     """Year and month, or year."""
-    confirmed: str
-    """Where the source was read beside the paper's name: <owner>/<repository>: <path>, or an address; or empty."""
-    confirmed_layers: str
-    """Where the layers were read: the order of a stack, or what one layer carries; or empty."""
     pattern: Pattern
     letters: Mapping[str, tuple[Part, ...]]
-    sizes: Mapping[str, Mapping[str, Any]]
+    confirmed: str = ""
+    """Where the source was read beside the paper's name: <owner>/<repository>: <path>, or an address; or empty."""
+    confirmed_layers: str = ""
+    """Where the layers were read: the order of a stack, or what one layer carries; or empty."""
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By letter, the sizes in which it differs from the parts' own; a formula, in quotes, holds at any scale."""
-    preset: str | None
+    preset: str | None = None
     """Option of `arch` that runs it, scaled down."""
-    missing: str
+    missing: str = ""
     """What this project lacks of it."""
 
     @property
@@ -222,37 +222,18 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _part(name: str, entry: dict[str, Any]) -> Part:
-    formulas = {quantity: read_formula(entry[quantity]) for quantity in ("state", "step")}
-    return Part(
-        name=name,
-        title=entry["title"],
-        **formulas,
-        reach=read_formula(entry.get("reach", entry["state"])),
-        note=entry.get("note", ""),
-        sizes=entry.get("sizes", {}),
-        small=entry.get("small", {}),
-        mixer=entry.get("mixer"),
-        channel=entry.get("channel"),
-        settings=entry.get("settings", {}),
-    )
+    texts = {"reach": entry["state"], **entry}
+    formulas: dict[str, Any] = {quantity: read_formula(texts[quantity]) for quantity in QUANTITIES}
+    return Part(name=name, **entry | formulas)
 
 
 def _architecture(name: str, family: str, entry: dict[str, Any]) -> Architecture:
-    letters = {letter: tuple(parts()[part] for part in text.split()) for letter, text in entry["layers"].items()}
-    return Architecture(
-        name=name,
-        title=entry["title"],
-        family=family,
-        source=entry["source"],
-        published=entry["published"] if "published" in entry else _month(entry["source"]),
-        confirmed=entry.get("confirmed", ""),
-        confirmed_layers=entry.get("confirmed_layers", ""),
-        pattern=Pattern.parse(entry.get("pattern", next(iter(letters)))),
-        letters=letters,
-        sizes=entry.get("sizes", {}),
-        preset=entry.get("preset"),
-        missing=entry.get("missing", ""),
-    )
+    layers: dict[str, str] = entry["layers"]
+    given: dict[str, Any] = {key: value for key, value in entry.items() if key != "layers"}
+    given["letters"] = {letter: tuple(parts()[part] for part in text.split()) for letter, text in layers.items()}
+    given["pattern"] = Pattern.parse(entry.get("pattern", next(iter(layers))))
+    given["published"] = entry["published"] if "published" in entry else _month(entry["source"])
+    return Architecture(name=name, family=family, **given)
 
 
 def _month(source: str) -> str:
