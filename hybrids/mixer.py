@@ -33,8 +33,9 @@ class Mixer(nn.Module, ABC, Generic[S]):
     Training, prefill and one decode step are the same call.
 
     A concrete mixer is one final class, `class Name(Mixer[NameState])`. `d_model` comes from the backbone;
-    keyword-only arguments, annotated and all with a default, are its configuration. It initialises its own
-    parameters (nothing re-initialises them later) and marks with `undecayed` those that decay would ruin.
+    keyword-only arguments, annotated and all with a default, are its configuration; UserError for what cannot be,
+    also for a `d_model` that they do not fit. It initialises its own parameters (nothing re-initialises them later) and
+    marks with `undecayed` those that decay would ruin.
 
     A mixer whose ops have kernels names them in `demands`, takes the keyword `backend: str | None = None` (None: what
     the run asks for), which it hands on to this constructor, and calls ops with `backend=self.backend_of(op)`. Where it

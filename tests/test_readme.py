@@ -12,6 +12,7 @@ from hybrids import cli
 from hybrids.config.build import build_run
 from hybrids.config.compose import spell_overrides
 from hybrids.config.schema import store_schemas
+from hybrids.model.measure import measure_step
 from hybrids.training.train import build_model
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,13 @@ def test_a_training_command_describes_a_model(command):
     with initialize_config_module("hybrids_conf", version_base="1.3"):
         run = build_run(compose("train", first_cell))
     assert build_model(run, run.task.build()).backbone.pattern == run.pattern
+
+
+def test_the_table_of_the_demo_says_what_its_model_carries_and_costs(make_run_in, tmp_path):
+    run = make_run_in(tmp_path, "arch=hybrid", "pattern=LLLA", base=())
+    cost = measure_step(build_model(run, run.task.build()).backbone, run.model.d_model, 64)
+    assert f"│ {cost.state_bits:,} bits " in README and f"│ {cost.flops:,} FLOPs " in README
+    assert f"run {run.folder.path.name}\n" in README
 
 
 @pytest.mark.parametrize("command", PATTERNS)

@@ -63,6 +63,9 @@ def resized(task: Any) -> Iterator[tuple[str, int, Any]]:
                 other = task.resize(**{name: value})
             except UserError:  # a size that needs another one to change along with it
                 continue
+            except ValueError as error:
+                refused = f"resize({name}={value}) raises {error!r}"
+                raise AssertionError(f"{refused}; sizes that do not fit together are a UserError") from error
             yield name, value, other
 
 

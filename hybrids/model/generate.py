@@ -26,6 +26,7 @@ from torch import Tensor
 
 from hybrids.errors import suggest
 from hybrids.model.model import Model
+from hybrids.ops.precision import at_least_float32
 from hybrids.rng import SCALE_BITS, Draws, exponentials
 
 TIE = 2.0**-16
@@ -54,7 +55,7 @@ class Sampling:
 
     def choose(self, logits: Float[Tensor, "B V"], index: Int[Tensor, " B"], position: int) -> Int[Tensor, " B"]:
         """The token of each row after `position` others, without waiting; `index` names a row's random numbers."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits)
         margin, num_tokens = TIE * logits.abs().amax(-1, keepdim=True), logits.shape[-1]
         if self.temperature == 0:
             return _first_best(logits, margin)

@@ -23,7 +23,7 @@ class DataSettings:
 
     `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order.
     Of a task that is decoded, the first `num_decoded_examples` of the test stream are; 0 decodes none.
-    Recalled bits are measured on the first `num_recall_examples` of it, at each of three contexts; 0 measures none.
+    Recalled bits are measured on the first `num_recall_examples` of it, at each of three contexts; below 2 none are.
     """
 
     seed: int = 0

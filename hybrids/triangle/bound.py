@@ -19,6 +19,7 @@ import math
 
 import torch
 
+from hybrids.errors import check_positive
 from hybrids.tasks.recalled_bits import recalled_bits
 
 
@@ -55,7 +56,6 @@ def min_state_bits(num_facts: float, num_symbols: int, error: float) -> float:
 
 def max_utilisation(num_facts: int, num_symbols: int, state_bits: float) -> float:
     """Largest share of a state that a test of `num_facts` can show to be used; where it is far below 1, the test
-    says nothing about how well a model uses its state."""
-    if state_bits <= 0:
-        raise ValueError(f"state_bits={state_bits} must be positive")
+    says nothing about how well a model uses its state. UserError for a model without a state."""
+    check_positive("state_bits", state_bits)
     return min(1.0, min_state_bits(num_facts, num_symbols, 0.0) / state_bits)

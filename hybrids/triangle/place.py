@@ -45,7 +45,7 @@ def measure_places(
     """The model at `factors` times the length of the task, facts in proportion; recall is None where it cannot be had.
 
     Recall needs bits and a place between facts and queries, of the task at that context, which is of one size where it
-    was trained on a mixture; batches shrink as contexts grow. 0 examples measure state and cost alone.
+    was trained on a mixture; batches shrink as contexts grow. Below 2 examples, state and cost alone are measured.
     """
     contexts = [factor * task.length for factor in factors]
     sizes = {}
@@ -61,8 +61,8 @@ def measure_places(
 
 
 def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: int, batch_size: int) -> Recall | None:
-    other = _at_factor(task, factor)
-    if num_examples == 0 or other is None or other.bits is None or other.facts_end is None:
+    other = _at_factor(task, factor) if num_examples > 1 else None  # one example has no interval
+    if other is None or other.bits is None or other.facts_end is None:
         return None
     return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
 

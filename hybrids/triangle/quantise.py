@@ -7,13 +7,13 @@ of other examples, so it is a part of the reader and not of the state: it carrie
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from hybrids.errors import check_number
 from hybrids.model.measure import tensors
+from hybrids.ops.precision import at_least_float32
 from hybrids.types import Cache
 
 BITS = (16, 12, 8, 6, 5, 4, 3, 2, 1)
@@ -52,7 +52,7 @@ def fit(cache: Cache, bits: int) -> Quantiser:
 def round_evenly(x: Float[Tensor, "..."], step: float, bits: int) -> Float[Tensor, "..."]:
     """The nearest of 2**bits levels at odd multiples of step / 2; computed in float32 or wider."""
     half = 2 ** (bits - 1)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = at_least_float32(x)
     return ((wide / step).floor().clamp(-half, half - 1) + 0.5).mul(step).to(x.dtype)
 
 

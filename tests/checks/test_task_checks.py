@@ -218,6 +218,12 @@ plant(tasks.sizes_keep_the_vocabulary, r"resize\(num_facts=1\) changes vocab_siz
 plant(tasks.contexts_scale, r"at_context\(12\) changes vocab_size from 20 to 24")(GrowingVocabulary)
 
 
+@plant(tasks.sizes_keep_the_vocabulary, r"resize\(num_facts=1\) raises ValueError\('too few'\); .* are a UserError")
+class RefusesWithADefect(Lookup):
+    def resize(self, **sizes):
+        raise ValueError("too few")
+
+
 @plant(tasks.sizes_keep_the_vocabulary, r"resize\(num_facts=1\) gives a task with num_facts=4")
 class NeverResized(Lookup):
     def resize(self, **sizes):

@@ -149,6 +149,11 @@ def test_a_mixer_gets_the_backend_where_its_ops_have_it(whole_machine):
         resolve_all([DELTA], "flap", device="cuda", dtype=BF16)
 
 
+def test_a_mixer_may_ask_one_op_for_several_calls(whole_machine):
+    choices = resolve_all([CONV, DELTA, CONV], "mamba_ssm", device="cuda", dtype=BF16)
+    assert {op: choice.backend for op, choice in choices.items()} == {"short_conv": "mamba_ssm", "delta_rule": "fla"}
+
+
 def test_a_package_is_not_imported_where_no_gpu_works(monkeypatch):
     no_gpu(monkeypatch)
     monkeypatch.setattr(machine, "is_installed", lambda module: True)
@@ -240,14 +245,22 @@ def test_registering_a_kernel_again_is_no_duplicate(own_kernels):
     assert backends_of("delta_rule") == before
 
 
-def test_a_kernel_for_a_cpu_may_need_a_package_and_no_gpu(own_kernels, monkeypatch):
+def test_one_function_may_be_two_backends(own_kernels):
+    def call(): ...
+
+    register_kernel("an_op", "first", note="a test")(register_kernel("an_op", "second", note="a test")(call))
+    assert backends_of("an_op") == ["second", "first", "torch"]
+
+
+@pytest.mark.parametrize("module", ["a_package_nobody_has", "a_package_nobody_has.kernels"])
+def test_a_kernel_for_a_cpu_may_need_a_package_and_no_gpu(own_kernels, monkeypatch, module):
     def call(): ...
 
     no_gpu(monkeypatch)
-    package = Package("a_package_nobody_has", "pip install it")
-    register_kernel("delta_rule", "numba", note="", device="cpu", packages=(package,))(call)
+    packages = [Package(module, "pip install it")]
+    register_kernel("delta_rule", "numba", note="", device="cpu", packages=packages)(call)
     assert machine.missing(find_kernel("delta_rule", "numba")) == (
-        Obstacle("a_package_nobody_has is not installed", "pip install it"),
+        Obstacle(f"{module} is not installed", "pip install it"),
     )
 
 

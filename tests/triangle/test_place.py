@@ -87,6 +87,15 @@ def test_a_fault_of_a_mixer_is_not_taken_for_a_task_without_recall(make_run, err
         _recall(model, task, 1, seed=0, num_examples=4, batch_size=4)
 
 
+@pytest.mark.parametrize("num_examples", [0, 1])
+def test_too_few_examples_for_an_interval_give_no_recall(make_run, num_examples):
+    run = make_run("pattern=L")
+    task = run.task.build()
+    model = build_model(run, task)
+    assert _recall(model, task, 1, seed=0, num_examples=num_examples, batch_size=4) is None
+    assert _recall(model, task, 1, seed=0, num_examples=2, batch_size=4) is not None
+
+
 def test_without_bits_only_state_and_cost_are_placed(make_run):
     run = make_run("task=counting", "pattern=L", *SMALL, base=())
     place = train(run)["triangle"][0]

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrids.errors import UserError
 from hybrids.tasks.recalled_bits import recalled_bits
 from hybrids.triangle.bound import bits_per_fact, max_facts, max_utilisation, min_state_bits
 from hybrids.triangle.coordinates import Measured, flatness, locate
@@ -79,6 +80,11 @@ def test_a_table_of_the_first_facts_comes_close_to_the_bound_and_never_beats_it(
 def test_a_test_with_few_facts_cannot_show_a_full_state():
     assert max_utilisation(32, 32, 56_000) == pytest.approx(160 / 56_000)
     assert max_utilisation(10_000, 32, 100) == 1.0
+
+
+def test_a_model_without_a_state_is_refused_as_a_fault_of_the_user():
+    with pytest.raises(UserError, match="state_bits=0 must be positive"):
+        max_utilisation(32, 32, 0)
 
 
 @pytest.mark.parametrize(("once", "twice", "expected"), [(5, 5, 1.0), (5, 10, 0.0), (0, 0, 1.0), (4, 4 * 2**0.5, 0.5)])

@@ -57,10 +57,8 @@ def resolve_all(
         allowed = ["auto", *sorted({"torch"}.union(*offered.values()))]
         ops = ", ".join(offered) or "nothing with kernels"
         raise UserError(f"backend={requested}: this mixer uses {ops}; {suggest(requested, allowed)}")
-    return {
-        demand.op: resolve(demand, requested if requested in names else "auto", device=device, dtype=dtype)
-        for demand, names in zip(demands, offered.values(), strict=True)
-    }
+    wanted = {op: requested if requested in names else "auto" for op, names in offered.items()}
+    return {demand.op: resolve(demand, wanted[demand.op], device=device, dtype=dtype) for demand in demands}
 
 
 def obstacles(demand: Demand, kernel: Kernel, device: torch.device, dtype: torch.dtype) -> list[Obstacle]:

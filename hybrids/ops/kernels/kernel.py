@@ -90,7 +90,7 @@ def register_kernel(
     *,
     note: str,
     device: Literal["cpu", "cuda"] = "cuda",
-    packages: tuple[Package, ...] = (),
+    packages: Sequence[Package] = (),
     machine_limits: Callable[[], Sequence[Obstacle]] = lambda: (),
     limits: Callable[[Demand, torch.dtype], Sequence[Obstacle]] = lambda demand, dtype: (),
     faster_than: str = "torch",
@@ -104,10 +104,12 @@ def register_kernel(
         raise UserError(f"backend={backend} of {op} is taken; choose another name for the kernel")
 
     def add(call: C) -> C:
-        kernel = Kernel(op, backend, call, note, device, packages, machine_limits, limits)
-        others = [other for other in _kernels.get(op, []) if other.origin != kernel.origin]
-        for other in others:
-            if other.backend == backend:
+        kernel = Kernel(op, backend, call, note, device, tuple(packages), machine_limits, limits)
+        others = []
+        for other in _kernels.get(op, []):
+            if other.backend != backend:
+                others.append(other)
+            elif other.origin != kernel.origin:  # the same one again, of a module that is imported again, replaces it
                 raise UserError(f"two kernels of {op} are named {backend!r}: {other.origin} and {kernel.origin}")
         order = [*(other.backend for other in others), "torch"]
         check_choice("faster_than", faster_than, order)

@@ -32,7 +32,10 @@ def missing(kernel: Kernel) -> tuple[Obstacle, ...]:
 
 def is_installed(module: str) -> bool:
     """Whether a module is there, without importing it."""
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a submodule, the package
+        return False
 
 
 def _without_gpu() -> list[Obstacle]:
