@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hybrids.errors import check_number
+
 GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 MIX_2 = 0x94D049BB133111EB - 2**64
@@ -69,7 +71,7 @@ class Draws:
 
     def integers(self, purpose: str, num: int, high: int) -> Int[Tensor, "B num"]:
         """Uniform in [0, high), high <= 2**24: bits*high >> 32, each probability off by less than 2**-32."""
-        _check_range("high", high, 1, MAX_HIGH)
+        check_number("high", high, 1, MAX_HIGH)
         return self.bits(purpose, num).mul_(high).bitwise_right_shift_(32)
 
     def uniform(self, purpose: str, num: int) -> Float[Tensor, "B num"]:
@@ -85,8 +87,8 @@ class Draws:
         that would take more than high/2 draws, the range is sorted by (64 - log2 high) random bits instead,
         and two integers are ordered by size where these agree. Another `num` may give other integers.
         """
-        _check_range("high", high, 1, MAX_HIGH)
-        _check_range("num", num, 0, high)
+        check_number("high", high, 1, MAX_HIGH)
+        check_number("num", num, 0, high)
         count = _draws_needed(num, high)
         if 2 * count > high:
             return _smallest(splitmix64(self.rows + digest(purpose), high), num)
@@ -103,7 +105,7 @@ class Draws:
         depend on `num`.
         """
         size = weights.shape[-1]
-        _check_range("num", num, 0, size)
+        check_number("num", num, 0, size)
         arrival = exponentials(self.bits(purpose, size)).to(torch.float64) / weights
         return _smallest(arrival.view(torch.int64), num)
 
@@ -219,8 +221,3 @@ def _log2_of_mantissa(cell: int) -> int:
         digit = x >> (precision + 1)
         x, result = x >> digit, 2 * result + digit
     return result
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value} must be from {low} to {high}")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from hybrids.errors import UserError
 from hybrids.rng import Draws, exponentials, first_distinct, splitmix64
 from hybrids.rng import _draws_needed as draws_needed
 
@@ -203,9 +204,9 @@ def test_draws_suffice_but_for_a_negligible_probability(num, high):
 
 @pytest.mark.parametrize(("num", "high", "named"), [(5, 4, "num=5"), (-1, 4, "num=-1"), (1, 0, "high=0")])
 def test_an_impossible_selection_is_refused(num, high, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(UserError, match=named):
         rows(1).distinct("x", num, high)
-    with pytest.raises(ValueError, match="high=16777217 must be from 1 to 16777216"):
+    with pytest.raises(UserError, match="high=16777217 must be from 1 to 16777216"):
         rows(1).integers("x", 1, 2**24 + 1)
 
 

@@ -10,7 +10,7 @@ from hybrids.notation.symbols import (
     Symbols,
     check_list,
     check_names,
-    check_number,
+    read_number,
     to_entries,
     to_pattern,
     unread,
@@ -112,7 +112,7 @@ def from_mamba(config: Config, symbols: Symbols = MAMBA) -> Converted:
     kinds = ["native"] * _depth(config, "n_layer", "mamba")
     _place(kinds, config.get("attn_layer_idx") or [], "attention", "mamba attn_layer_idx")
     attn_cfg, ssm_cfg = _check_config(config, "attn_cfg"), _check_config(config, "ssm_cfg")
-    width = check_number(config.get("d_intermediate", 0), "d_intermediate", 0)
+    width = read_number(config.get("d_intermediate", 0), "d_intermediate", 0)
     notes = [
         f"the native mixer is {ssm_cfg.get('layer', 'Mamba1')}",
         "a gated MLP in every block" if width else "no MLP: the channel mixer is none",
@@ -163,13 +163,13 @@ def _layer_type_names(config: Config) -> tuple[list[str], set[str]]:
 
 
 def _qwen3_next_names(config: Config) -> list[str]:
-    interval = check_number(config["full_attention_interval"], "full_attention_interval", 1)
+    interval = read_number(config["full_attention_interval"], "full_attention_interval", 1)
     return _names(_depth(config, "num_hidden_layers", "qwen3_next"), interval, interval - 1)
 
 
 def _jamba_names(config: Config) -> list[str]:
-    period = check_number(config.get("attn_layer_period", 8), "attn_layer_period", 1)
-    offset = check_number(config.get("attn_layer_offset", 4), "attn_layer_offset", 0)
+    period = read_number(config.get("attn_layer_period", 8), "attn_layer_period", 1)
+    offset = read_number(config.get("attn_layer_offset", 4), "attn_layer_offset", 0)
     if offset >= period:
         raise UserError(f"jamba: attn_layer_offset={offset} must be below attn_layer_period={period}")
     return _names(_depth(config, "num_hidden_layers", "jamba"), period, offset)
@@ -190,7 +190,7 @@ def _fla_spec(spec: Any) -> tuple[str, dict[str, Any]]:
     """Kind of the layers of one attention spec, and the rest of it."""
     if not isinstance(spec, Mapping) or not {"layers", "num_heads"} <= spec.keys():
         raise UserError(f"fla: attn {spec!r} must be a dict with at least layers and num_heads")
-    check_number(spec["num_heads"], "fla attn num_heads", 1)
+    read_number(spec["num_heads"], "fla attn num_heads", 1)
     rest = {key: value for key, value in spec.items() if key != "layers"}
     if spec.get("window_size") is None:
         return "attention", rest
@@ -217,7 +217,7 @@ def _place(kinds: list[str], indices: Any, kind: str, source: str) -> None:
 def _depth(config: Any, key: str, source: str) -> int:
     if not isinstance(config, Mapping) or key not in config:
         raise UserError(f"{source}: {quote(repr(config))} must be a config with {key}")
-    depth = check_number(config[key], key, 1)
+    depth = read_number(config[key], key, 1)
     if depth > MAX_LAYERS:
         raise UserError(f"{source}: {key}={depth}; at most {MAX_LAYERS:,} layers are allowed")
     return depth
@@ -226,7 +226,7 @@ def _depth(config: Any, key: str, source: str) -> int:
 def _check_window(value: Any, source: str) -> int:
     if value is None:
         raise UserError(f"{source}: sliding-window layers need a window, and none is given")
-    return check_number(value, f"{source} window", 1)
+    return read_number(value, f"{source} window", 1)
 
 
 def _check_config(config: Config, key: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def check_list(value: Any, source: str) -> Sequence[Any]:
     return value
 
 
-def check_number(value: Any, name: str, least: int) -> int:
+def read_number(value: Any, name: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{name}={value!r} must be an integer of at least {least}")
     return value

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrids.errors import check_positive
+from hybrids.errors import UserError
 from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.heads import check_counts, expanded_width, split_heads
 from hybrids.ops.kernels import Demand
@@ -61,7 +61,8 @@ class GatedLinearAttention(Mixer[GLAState]):
         """Keys of all heads have expand_k d_model features, values expand_v d_model."""
         super().__init__(d_model, backend)
         check_counts(gate_rank=gate_rank, chunk_size=chunk_size)
-        check_positive("gate_normalizer", gate_normalizer)
+        if gate_normalizer <= 0:  # inf: no decay
+            raise UserError(f"gate_normalizer={gate_normalizer} must be positive")
         self.d_key = split_heads(expanded_width("expand_k", expand_k, "d_model", d_model), num_heads)
         self.d_value = split_heads(expanded_width("expand_v", expand_v, "d_model", d_model), num_heads)
         self.num_heads, self.chunk_size = num_heads, chunk_size

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from hybrids.errors import UserError, suggest
+from hybrids.errors import UserError, check_number, suggest
 from hybrids.training import files
 from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Properties, coordinates, derive
@@ -75,8 +75,7 @@ def _is_named(one: Architecture, text: str) -> bool:
 
 def make_rows(found: Sequence[Architecture], context: int) -> list[AtlasRow]:
     """Derive every one of them, and measure those that this project can run."""
-    if context < 1:
-        raise UserError(f"context={context} must be at least 1")
+    check_number("context", context, 1)
     return [AtlasRow(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
 
 
