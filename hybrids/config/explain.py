@@ -17,7 +17,7 @@ NONE = "none"
 """Option of the groups mixer and channel for a layer without one."""
 
 USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, OSError, MisconfigurationException)
-"""What a user can mend; everything else, another UserError too, is a defect and deserves its traceback."""
+"""What a user can mend; everything else, another ValueError too, is a defect and deserves its traceback."""
 
 _PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT)
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
