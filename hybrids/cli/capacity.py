@@ -80,9 +80,9 @@ def _make_plans(config: dict[str, Any], settings: SearchSettings, overrides: Seq
     grid = facts_grid(settings.max_facts)
     steps = {} if settings.steps is None else {"max_steps": settings.steps}
     config["trainer"] |= {**steps, "target": None, "progress_bar": False}
-    if not any(text.startswith("data.num_test_examples=") for text in overrides):
+    if not any(text.lstrip("+").startswith("data.num_test_examples=") for text in overrides):
         config["data"]["num_test_examples"] = EXAMPLES_PER_SIZE * len(grid)
-    patterns = config["pattern"] if isinstance(config["pattern"], list) else [config["pattern"]]
+    patterns = (config["pattern"] or [None]) if isinstance(config["pattern"], list) else [config["pattern"]]
     plans = [Plan({**config, "pattern": pattern}, grid, build_run) for pattern in dict.fromkeys(patterns)]
     for text in overrides:
         group, _, name = text.partition("=")[0].partition(".")

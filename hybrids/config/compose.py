@@ -44,7 +44,8 @@ def spell_flags(
         if flag in flags and equals:
             raise UserError(f"{name}={value}: it takes no value, write {flag}")
         if argument.startswith("-") and flag not in flags and name not in names and not _HYDRA_FLAGS.fullmatch(flag):
-            hint = f"write {argument.lstrip('-')}" if equals and not names else suggest(name, names)
+            known = dict.fromkeys([*names, *(known.removeprefix("--") for known in flags)])
+            hint = f"write {argument.lstrip('-')}" if equals and not names else suggest(name, known)
             raise UserError(f"unknown option {argument!r}; {hint}")
         spelt.append(flags[flag] if flag in flags else argument.removeprefix("--") if name in names else argument)
     return spelt

@@ -105,7 +105,7 @@ class RunFolder:
         """The settings of the run; UserError where the file is damaged."""
         try:
             config = yaml.safe_load(self.config_file.read_text())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config_file} is damaged: {error}") from error
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no settings")
@@ -117,7 +117,9 @@ class RunFolder:
             return None
         try:
             result = json.loads(self.result_file.read_text())
-        except json.JSONDecodeError as error:
+            if not isinstance(result, dict):
+                raise UserError("it holds no object")
+        except ValueError as error:  # no JSON, or no text
             raise UserError(f"{self.result_file} is damaged ({error}); rerun=true repeats the run") from error
         if result.get("version") != RESULT_VERSION:
             raise UserError(

@@ -159,7 +159,9 @@ def test_a_file_cut_anywhere_is_damaged(tmp_path):
             read_rounded(tmp_path)
 
 
-@pytest.mark.parametrize(("old", "new"), [("3200", "many"), ("3200", "nan"), ("3200", "-1"), ("surely", "maybe")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("3200", "many"), ("3200", "nan"), ("3200", "-1"), ("surely", "maybe"), ("\n", ",1\n")]
+)
 def test_a_file_with_other_things_in_it_is_damaged(tmp_path, old, new):
     (tmp_path / "eval").mkdir()
     write_rounded(rounded(), tmp_path / FILE)

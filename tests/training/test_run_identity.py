@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hybrids.config.build import build_run, open_run
+from hybrids.errors import UserError
 from hybrids.training.optim import OptimSettings
 from hybrids.training.record import RunFolder
 
@@ -132,6 +133,7 @@ def test_where_there_are_no_runs_the_message_says_how_to_name_one(tmp_path, monk
     [
         ("pattern: [", "is damaged"),
         ("", "holds no settings"),
+        (b"\xff\xfe", "is damaged"),
         ("pattern: LLXA\nbogus: 1\ntask: {name: mqar}", "cannot be used: unknown setting 'bogus'"),
         ("pattern: LA\ntask: {name: gone}", "cannot be used: unknown task 'gone'"),
         ("pattern: LA\ntask: {name: mqar, length: long}", "cannot be used: task.length=long is not a whole number"),
@@ -139,13 +141,13 @@ def test_where_there_are_no_runs_the_message_says_how_to_name_one(tmp_path, monk
     ],
 )
 def test_a_damaged_configuration_is_named(tmp_path, text, reason):
-    (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ValueError, match=f"config.yaml .*{reason}"):
+    (tmp_path / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=f"config.yaml .*{reason}"):
         open_run(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 99}'])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b'{"version": 99}'])
 def test_a_damaged_result_is_named(tmp_path, text):
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ValueError, match=r"result.json (is damaged|has version 99; this hybrids reads version)"):
+    (tmp_path / "result.json").write_bytes(text)
+    with pytest.raises(UserError, match=r"result.json (is damaged|has version 99; this hybrids reads version)"):
         RunFolder(tmp_path).read_result()

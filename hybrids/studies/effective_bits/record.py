@@ -4,7 +4,7 @@ import csv
 from io import StringIO
 from pathlib import Path
 
-from pydantic import FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
@@ -18,6 +18,7 @@ FILE = Path("eval", "effective_bits.csv")
 """In the folder of a run."""
 
 
+@with_config(ConfigDict(extra="forbid"))
 class Line(TypedDict):
     """A line of the file: the first is the state as stored, each further one a rounded state."""
 
