@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.config.build import build_run
-from hybrids.config.compose import spell_flags, spell_list
+from hybrids.config.compose import quote, spell_flags, spell_list
 from hybrids.errors import UserError
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar
@@ -47,7 +47,7 @@ def spell_arguments(arguments: Sequence[str]) -> list[str]:
         if name in SET_HERE:
             raise UserError(f"{argument}: hybrids capacity sets {name}; give {SET_HERE[name]}=")
     names = [field.name for field in fields(SearchSettings)]
-    return spell_list(spell_flags(arguments, _FLAGS, names), "rates", "pattern")
+    return spell_list(spell_list(spell_flags(arguments, _FLAGS, names), "rates"), "pattern", quote)
 
 
 @hydra.main(**HYDRA, config_name="capacity")
@@ -76,19 +76,14 @@ def _capacity(config: DictConfig) -> None:
 
 
 def _make_plans(config: dict[str, Any], settings: SearchSettings, overrides: Sequence[str]) -> list[Plan]:
-    """A plan for each pattern; UserError for a setting of the task that varying its facts sets."""
+    """A plan for each pattern."""
     grid = facts_grid(settings.max_facts)
     steps = {} if settings.steps is None else {"max_steps": settings.steps}
     config["trainer"] |= {**steps, "target": None, "progress_bar": False}
     if not any(text.lstrip("+").startswith("data.num_test_examples=") for text in overrides):
         config["data"]["num_test_examples"] = EXAMPLES_PER_SIZE * len(grid)
     patterns = (config["pattern"] or [None]) if isinstance(config["pattern"], list) else [config["pattern"]]
-    plans = [Plan({**config, "pattern": pattern}, grid, build_run) for pattern in dict.fromkeys(patterns)]
-    for text in overrides:
-        group, _, name = text.partition("=")[0].partition(".")
-        if group == "task" and name in plans[0].changed_settings:
-            raise UserError(f"{text}: hybrids capacity sets task.{name}; give max_facts=")
-    return plans
+    return [Plan({**config, "pattern": pattern}, grid, build_run, overrides) for pattern in dict.fromkeys(patterns)]
 
 
 def _print(outcomes: Sequence[Outcome], paths: Sequence[object]) -> None:

@@ -1,7 +1,7 @@
 """A configuration from what is typed on a command line."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import hydra
@@ -51,10 +51,14 @@ def spell_flags(
     return spelt
 
 
-def spell_list(arguments: Sequence[str], *names: str) -> list[str]:
-    """`<name>=a,b` as Hydra writes a list, for these names."""
-    listed = re.compile(rf"({'|'.join(names)})=([^\[].*|)")
-    return [f"{m[1]}=[{m[2]}]" if (m := listed.fullmatch(argument)) else argument for argument in arguments]
+def spell_list(arguments: Sequence[str], name: str, spell: Callable[[str], str] = str) -> list[str]:
+    """`<name>=a,b` as Hydra writes a list, with each part as `spell` gives it."""
+    spelt = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        is_listed = key == name and equals and not value.startswith("[")
+        spelt.append(f"{name}=[{','.join(map(spell, value.split(',')))}]" if is_listed else argument)
+    return spelt
 
 
 def split_places(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from hybrids.errors import check_choice, check_number
+from hybrids.errors import UserError, check_choice, check_number
 
 
 @dataclass(kw_only=True)
@@ -86,12 +86,18 @@ class MetricsFile(Logger):
 
 
 def read_metrics(path: Path) -> dict[str, dict[int, float]]:
-    """Metrics of a run by name and step, from its CSV file; where a step stands there twice, the last value."""
+    """Metrics of a run by name and step, from its CSV file; where a step stands there twice, the last value.
+
+    UserError for a damaged file.
+    """
     metrics: dict[str, dict[int, float]] = {}
     with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["value"]:  # else a row cut in half by a kill
-                metrics.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+        try:
+            for row in csv.DictReader(file):
+                if row["value"]:  # else a row cut in half by a kill
+                    metrics.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
+        except (ValueError, KeyError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error!r}") from None
     return metrics
 
 

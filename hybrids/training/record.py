@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 import yaml
@@ -125,7 +125,7 @@ class RunFolder:
             raise UserError(
                 f"{self.result_file} has version {result.get('version')}; this hybrids reads version {RESULT_VERSION}"
             )
-        return result
+        return cast(Result, result)
 
     def write_result(self, result: Result) -> None:
         """Write the result in one move; a score that is not a number, after divergence, becomes null."""

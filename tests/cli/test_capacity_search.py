@@ -210,9 +210,15 @@ def test_more_facts_than_the_state_holds_is_an_error(capacity, memory, monkeypat
         (["max_facts=0"], "max_facts=0 must be at least 1"),
         (["pattern="], "no pattern is given"),
         (["pattern=[]"], "no pattern is given"),
+        (["pattern=(LA)x2,A"], "pattern '(LA)x2', column 1: '(' cannot stand here"),
+        (["rates="], "rates=: give at least one"),
+        (
+            ["task.num_pairs=4", "task.length=4"],
+            "task.num_pairs=4: hybrids capacity sets task.num_pairs; give max_facts",
+        ),
         (["pattern=LX"], "the letter X, which stands for nothing"),
         (["sweep=trajectory"], "sweep= is over many runs; only hybrids train takes it"),
-        (["task.segments=[[16,1,1]]"], "task.segments=[[16,1,1]]: hybrids capacity sets task.segments; give max_facts"),
+        (["task.segments=[[16,1,1]]"], "task.segments=[[16,1,1]]: hybrids capacity sets task.segments; give max"),
     ],
 )
 def test_what_cannot_be_read_is_refused_before_training(capacity, memory, arguments, sentence):

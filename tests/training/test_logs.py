@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+from hybrids.errors import UserError
 from hybrids.training.logs import (
     FOREIGN_WARNINGS,
     LogSettings,
@@ -34,6 +35,13 @@ def test_a_row_that_was_cut_in_half_costs_only_itself(tmp_path, cut):
     path.write_text(f"step,metric,value\n0,train/loss,3.0\n{cut}")
     MetricsFile(path).log_metrics({"train/loss": 2.0}, step=2)
     assert read_metrics(path) == {"train/loss": {0: 3.0, 2: 2.0}}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,metric,value\nfirst,train/loss,3.0\n")
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: .*'first'"):
+        read_metrics(path)
 
 
 def test_an_empty_file_gets_its_header(tmp_path):

@@ -57,6 +57,7 @@ class Comparison:
         self.facts = facts or facts_slice(runs)
         self.searches = searches
         self._flat = {id(run): flatten(run.identity) for run in self.runs}
+        self._configs = {id(run): flatten(run.config) for run in self.runs}
         keys = sorted({key for flat in self._flat.values() for key in flat} - set(_OWN_AXIS))
         self.varying = [key for key in keys if len(self._values(key)) > 1]
         self.naming = self._naming()
@@ -89,7 +90,7 @@ class Comparison:
         group, _, rest = key.partition(".")
         if group in _BY_LETTER and rest.partition(".")[0] not in run.identity["letters"]:
             return None
-        flat, config = self._flat[id(run)], flatten(run.config)
+        flat, config = self._flat[id(run)], self._configs[id(run)]
         if key in flat:
             return flat[key]
         return next((config[place] for place in _places(key) if place in config), "default")

@@ -43,7 +43,8 @@ class SearchSettings:
         for name, least in (("seeds", 1), ("max_facts", 1), ("steps", 1), ("min_utilisation", 0), ("budget", 0)):
             check_number(name, getattr(self, name), least)
         if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
-            raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: all must be positive")
+            what = "all must be positive" if self.rates else "give at least one"
+            raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: {what}")
 
 
 class Watcher(Protocol):
@@ -57,27 +58,34 @@ class Watcher(Protocol):
 
 
 class Plan:
-    """One pattern of a search: how its runs are built from `config`, and what they can show."""
+    """One pattern of a search: how its runs are built from `config`, and what they can show.
+
+    UserError for what cannot be searched, also for a setting among the `overrides` that varying the facts sets.
+    """
 
     def __init__(
-        self, config: Mapping[str, Any], grid: tuple[int, ...], build: Callable[[Mapping[str, Any]], Run]
+        self,
+        config: Mapping[str, Any],
+        grid: tuple[int, ...],
+        build: Callable[[Mapping[str, Any]], Run],
+        overrides: Sequence[str] = (),
     ) -> None:
         self.config, self.grid, self.build = config, grid, build
         plain = build({**config, "match": None, "match_to": None})
         if not isinstance(plain.task.cls, VariesFacts):
             check_has_bits(plain.task.build())  # the stronger reason, where there is one
         self.task, self.cls = plain.task, check_varies_facts(plain)
+        changed = self.cls.vary_facts(grid, self.task.settings)
+        for text in overrides:
+            group, _, name = text.partition("=")[0].lstrip("+").partition(".")
+            if group == "task" and name in changed:
+                raise UserError(f"{text}: hybrids capacity sets task.{name}; give max_facts=")
         self.run = self.describe(grid)
         check_precision(self.run, len(grid))
         self.ceiling = measure_ceiling(self.describe(grid[-1:]), grid[-1])
         width, context = self.run.model.d_model, self.run.task.build().length
         self.size = size_of(lambda d_model: Backbone(d_model, self.run.pattern, self.run.letters), width, context)
         self.pattern = self.run.pattern.compact()
-
-    @property
-    def changed_settings(self) -> dict[str, Any]:
-        """What varying the facts sets in the task."""
-        return self.cls.vary_facts(self.grid, self.task.settings)
 
     def describe(self, facts: tuple[int, ...], *, rate: float | None = None, seed: int = 0) -> Run:
         """The run whose examples have these numbers of facts: what hybrids train makes of the same settings."""
