@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
@@ -86,9 +87,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("selective_scan has no second derivative; take selective_scan_recurrent")
+        refuse_second_derivative("selective_scan", "selective_scan_recurrent")
         d_y, d_state = grad_outputs
         with without_autocast(d_y.device.type):
             gradients = ctx.kernel.backward(
