@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from hybrids.ops.heads import repeat_heads
 from hybrids.ops.precision import compute_dtype
 
 
@@ -68,10 +69,7 @@ def attend(
     is_causal: bool = False,
 ) -> Float[Tensor, "B T H V"]:
     """Softmax attention of grouped heads to the keys that `mask` allows."""
-    groups = q.shape[2] // k.shape[2]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    q, k, v = (repeat_heads(x, q.shape[2]).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
 
 
