@@ -123,7 +123,7 @@ class TorchKernel:
         """Gradients of x, dt, B, C, A [N D] and the state [B N D]."""
         d_a, parts = torch.zeros_like(a), []
         for i, chunk in reversed(list(enumerate(_cut(chunk_size, d_state, d_y, x, dt, B, C)))):
-            part, d_a_c, d_state = _chunk_gradients(*chunk, a, starts[i], d_state)
+            part, d_a_c, d_state = _chunk_gradients(a, starts[i], d_state, *chunk)
             parts.append(part)
             d_a += d_a_c
         return *(torch.cat(p[::-1], 1) for p in zip(*parts, strict=True)), d_a, d_state
@@ -206,7 +206,7 @@ def _chain_end(steps: tuple[Tensor, ...], factors: tuple[Tensor, ...]) -> Tensor
 
 
 def _chunk_gradients(
-    d_y: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, a: Tensor, start: Tensor, end: Tensor
+    a: Tensor, start: Tensor, end: Tensor, d_y: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """Gradients of x, dt, B and C, of A, and of the state before the chunk."""
     u, decays = dt * x, _decays(dt, a)
