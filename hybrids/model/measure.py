@@ -221,7 +221,9 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
     packet, outputs = func._overloadpacket, _floating_elements(out)
     name = packet.__name__.rstrip("_")
     if packet in flop_registry:
-        return flop_registry[packet](*args, **kwargs, out_val=out) + _bias(name, kwargs, outputs)
+        # addmm and baddbmm add a tensor to the product, unless it is scaled by 0.
+        adds = name in ("addmm", "baddbmm") and kwargs.get("beta", 1) != 0
+        return flop_registry[packet](*args, **kwargs, out_val=out) + (outputs if adds else 0)
     if func.namespace not in _COUNTABLE and _floating_elements((args, kwargs, out)):
         raise _uncountable(func)
     if name in _PRODUCTS:
@@ -229,7 +231,8 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
     if name in _REDUCTIONS:
         return _floating_elements(args[0])
     if name in _PER_ELEMENT:
-        return (_PER_ELEMENT[name] + _num_weights(name, args)) * _floating_elements(args[0])
+        num_weights = sum(isinstance(arg, Tensor) for arg in args[1:]) if name.endswith("_norm") else 0
+        return (_PER_ELEMENT[name] + num_weights) * _floating_elements(args[0])
     if any(part in name for part in _OPAQUE):
         raise _uncountable(func)
     if name in ("addcmul", "addcdiv"):
@@ -242,42 +245,17 @@ def _uncountable(func: Any) -> UserError:
     return UserError(f"{func} cannot be counted: it is a custom or fused kernel; count on backend=torch")
 
 
-def _bias(name: str, kwargs: dict[str, Any], outputs: int) -> int:
-    """addmm and baddbmm add a tensor to the product, unless it is scaled by 0."""
-    return outputs if name in ("addmm", "baddbmm") and kwargs.get("beta", 1) != 0 else 0
-
-
-def _num_weights(name: str, args: tuple[Any, ...]) -> int:
-    return sum(isinstance(arg, Tensor) for arg in args[1:]) if name.endswith("_norm") else 0
-
-
 def _floating_elements(values: Any) -> int:
     leaves = (leaf for leaf in tree_iter(values) if isinstance(leaf, Tensor))
     return sum(leaf.numel() for leaf in leaves if leaf.is_floating_point() or leaf.is_complex())
 
 
-def _dot(args: tuple[Any, ...], outputs: int) -> int:
-    return 2 * args[0].numel()
-
-
-def _addmv(args: tuple[Any, ...], outputs: int) -> int:
-    return 2 * args[1].numel() + outputs
-
-
-def _addbmm(args: tuple[Any, ...], outputs: int) -> int:
-    return 2 * args[1].numel() * args[2].shape[-1] + outputs
-
-
-def _triangular_solve(args: tuple[Any, ...], outputs: int) -> int:
-    """Substitution: n(n-1)/2 multiply-adds and n divisions for each column of length n."""
-    return outputs * args[0].shape[-1]
-
-
 _PRODUCTS: dict[str, Callable[[tuple[Any, ...], int], int]] = {
-    "dot": _dot,
-    "vdot": _dot,
-    "mv": _dot,
-    "addmv": _addmv,
-    "addbmm": _addbmm,
-    "linalg_solve_triangular": _triangular_solve,
+    "dot": lambda args, outputs: 2 * args[0].numel(),
+    "vdot": lambda args, outputs: 2 * args[0].numel(),
+    "mv": lambda args, outputs: 2 * args[0].numel(),
+    "addmv": lambda args, outputs: 2 * args[1].numel() + outputs,
+    "addbmm": lambda args, outputs: 2 * args[1].numel() * args[2].shape[-1] + outputs,
+    # Substitution: n(n-1)/2 multiply-adds and n divisions for each column of length n.
+    "linalg_solve_triangular": lambda args, outputs: outputs * args[0].shape[-1],
 }

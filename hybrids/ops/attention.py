@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from hybrids.ops.heads import repeat_heads
 from hybrids.ops.precision import compute_dtype
 
 
@@ -31,11 +32,11 @@ def attention(
     if window is not None and length > 2 * max(window, _BLOCK):
         return _banded_attention(q, k, v, window)
     if window is None or window >= span:
-        mask = None if length in (1, span) else _band(length, span, None, q.device)
-        return _attend(q, k, v, mask, is_causal=length == span and length > 1)
+        mask = None if length in (1, span) else band(length, span, None, q.device)
+        return attend(q, k, v, mask, is_causal=length == span and length > 1)
     if length == 1:
-        return _attend(q, k[:, -window:], v[:, -window:], None)
-    return _attend(q, k, v, _band(length, span, window, q.device))
+        return attend(q, k[:, -window:], v[:, -window:], None)
+    return attend(q, k, v, band(length, span, window, q.device))
 
 
 _BLOCK = 32
@@ -52,22 +53,27 @@ def _banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     k, v = (F.pad(t[:, t.shape[1] - length - past :], (0, 0, 0, 0, before, after)) for t in (k, v))
     k, v = (t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1) for t in (k, v))
     q = F.pad(q, (0, 0, 0, 0, 0, after)).unflatten(1, (blocks, block)).flatten(0, 1)
-    mask = _band(block, reach, window, q.device).expand(blocks, block, reach).clone()
+    mask = band(block, reach, window, q.device).expand(blocks, block, reach).clone()
     first = torch.arange(blocks, device=q.device)[:, None] * block + torch.arange(reach, device=q.device)
     mask &= (first >= before)[:, None]
-    out = _attend(q, k, v, mask.repeat(batch, 1, 1)[:, None])
+    out = attend(q, k, v, mask.repeat(batch, 1, 1)[:, None])
     return out.unflatten(0, (batch, blocks)).flatten(1, 2)[:, :length]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, is_causal: bool = False) -> Tensor:
-    groups = q.shape[2] // k.shape[2]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+def attend(
+    q: Float[Tensor, "B T H K"],
+    k: Float[Tensor, "B S G K"],
+    v: Float[Tensor, "B S G V"],
+    mask: Bool[Tensor, "... T S"] | None,
+    *,
+    is_causal: bool = False,
+) -> Float[Tensor, "B T H V"]:
+    """Softmax attention of grouped heads to the keys that `mask` allows."""
+    q, k, v = (repeat_heads(x, q.shape[2]).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
 
 
-def _band(length: int, span: int, window: int | None, device: torch.device) -> Bool[Tensor, "T S"]:
+def band(length: int, span: int, window: int | None, device: torch.device) -> Bool[Tensor, "T S"]:
     """Which of `span` keys each of the last `length` positions may read."""
     behind = torch.arange(span - length, span, device=device)[:, None] - torch.arange(span, device=device)
     return behind >= 0 if window is None else (behind >= 0) & (behind < window)

@@ -15,8 +15,8 @@ Source: (B, k)-sparse attention, arXiv:2602.01763, definition 2.4; scores as in 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from hybrids.ops.attention import attend, band
 from hybrids.ops.precision import compute_dtype, without_autocast
 
 
@@ -47,12 +47,12 @@ def block_sparse_attention(
     past = torch.arange(span - length, span, device=q.device) // block_size  # complete blocks before each query
     compressed_k, compressed_v = compressed_k[:, : span // block_size], compressed_v[:, : span // block_size]
     if span <= block_size:
-        return _attend(q, k, v, _causal(length, span, q.device))
+        return attend(q, k, v, band(length, span, None, q.device))
     compressed, chosen = _compressed(q, compressed_k, compressed_v, past, num_selected)
     if length == 1:
-        selected = _read_chosen(q, k, v, chosen[:, 0], block_size, int((span - 1) // block_size))
+        selected = _read_chosen(q, k, v, chosen[:, 0], block_size, (span - 1) // block_size)
     else:
-        selected = _attend(q, k, v, _mask(chosen, past, span, block_size, q.shape[2] // k.shape[2]))
+        selected = attend(q, k, v, _mask(chosen, past, span, block_size, q.shape[2] // k.shape[2]))
     gate = torch.where(past[:, None] > 0, gate, 1).unsqueeze(-1)
     return torch.lerp(compressed, selected, gate.to(selected.dtype))
 
@@ -66,8 +66,7 @@ def _compressed(
         wide = compute_dtype(q)
         heads = q.to(wide).unflatten(2, (groups, -1)) * q.shape[-1] ** -0.5  # [B T G H/G K]
         scores = torch.einsum("btghk,bmgk->btghm", heads, k.to(wide))
-        is_past = torch.arange(blocks, device=q.device) < past[:, None]  # [T M]
-        is_past = is_past[:, None, None]
+        is_past = (torch.arange(blocks, device=q.device) < past[:, None])[:, None, None]  # [T 1 1 M]
         weights = scores.masked_fill(~is_past, -torch.inf)
         # Rows without any block would be NaN, also in the gradient.
         weights = weights.masked_fill((past == 0)[:, None, None, None], 0).softmax(-1)
@@ -88,7 +87,7 @@ def _mask(
     is_chosen = chosen.new_zeros(batch, length, groups, blocks + 1, dtype=torch.bool).scatter(-1, chosen, True)
     is_chosen[..., blocks] = False  # stands for no choice, and is the block that is not complete
     is_chosen = is_chosen[..., of_block].transpose(1, 2)
-    own = _causal(length, span, chosen.device) & (of_block == past[:, None])
+    own = band(length, span, None, chosen.device) & (of_block == past[:, None])
     return (is_chosen | own).repeat_interleave(shared, dim=1)
 
 
@@ -99,21 +98,6 @@ def _read_chosen(
     chosen = chosen[..., :past].mT  # all J of them exist: [B J G]
     steps = torch.arange(block_size, device=q.device)[:, None]
     at = (chosen.unsqueeze(2) * block_size + steps).flatten(1, 2).unsqueeze(-1)  # [B J*C G 1]
-    k, v = (torch.cat([_take(x, at), x[:, past * block_size :]], dim=1) for x in (k, v))
-    return _attend(q, k, v, None)
-
-
-def _take(x: Tensor, at: Tensor) -> Tensor:
-    return x.gather(1, at.expand(-1, -1, -1, x.shape[-1]))
-
-
-def _causal(length: int, span: int, device: torch.device) -> Bool[Tensor, "T S"]:
-    return torch.ones(length, span, dtype=torch.bool, device=device).tril(span - length)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    shared = q.shape[2] // k.shape[2]
-    if shared > 1:
-        k, v = k.repeat_interleave(shared, dim=2), v.repeat_interleave(shared, dim=2)
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    own = past * block_size
+    k, v = (torch.cat([x.gather(1, at.expand(-1, -1, -1, x.shape[-1])), x[:, own:]], dim=1) for x in (k, v))
+    return attend(q, k, v, None)

@@ -6,7 +6,7 @@
 Source: arXiv:2406.06484 (chunked delta rule), arXiv:2412.06464 (gate).
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybrids.ops.delta_rule_chunks import LOWEST, ChunkedDeltaRule, decays
 from hybrids.ops.kernels import find_kernel
-from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
 
@@ -66,39 +66,28 @@ def delta_rule_recurrent(
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same as `delta_rule`, one step at a time: the reference, and the decode step."""
     with without_autocast(q.device.type):
-        x = _prepare(q, k, v, beta, log_decay, state)
-        s, outputs = x.state, []
+        out_dtype, outputs = v.dtype, []
+        q, k, v, beta, log_decay, s = _prepare(q, k, v, beta, log_decay, state)
         if s is None:
-            s = x.v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
-        decay = None if x.log_decay is None else decays(x.log_decay.clone())[..., None, None]
-        rows = (y.unsqueeze(-2).unbind(1) for y in (x.q, x.k, x.v, x.beta.unsqueeze(-1)))
+            s = v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
+        decay = None if log_decay is None else decays(log_decay.clone())[..., None, None]
+        rows = (x.unsqueeze(-2).unbind(1) for x in (q, k, v, beta.unsqueeze(-1)))
         for t, (q_t, k_t, v_t, b_t) in enumerate(zip(*rows, strict=True)):
             if decay is not None:
                 s = s * decay[:, t]
             s = torch.addcmul(s, (b_t * k_t).mT, v_t - k_t @ s)
             outputs.append(q_t @ s)
         o = torch.stack(outputs, dim=1).squeeze(-2) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    return o.to(v.dtype), s
+    return o.to(out_dtype), s
 
 
-class _Inputs(NamedTuple):
-    """Inputs at the dtype of the computation."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    beta: Tensor
-    log_decay: Tensor | None
-    state: Tensor | None
-
-
-def _prepare(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None) -> _Inputs:
+def _prepare(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None
+) -> tuple[Any, ...]:
+    """The inputs, checked, at the dtype of the computation."""
     _check(q, k, v, beta, log_decay, state)
-    dtype = compute_dtype(q, k, v, beta, log_decay, state)
-    if log_decay is not None:
-        log_decay = log_decay.to(dtype).clamp(min=LOWEST[dtype])
-    state = None if state is None else state.to(dtype)
-    return _Inputs(q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype), log_decay, state)
+    q, k, v, beta, log_decay, state = at_compute_dtype(q, k, v, beta, log_decay, state)
+    return q, k, v, beta, None if log_decay is None else log_decay.clamp(min=LOWEST[q.dtype]), state
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None) -> None:

@@ -14,9 +14,10 @@ autograd would keep every intermediate of the loop and fill whole tensors with z
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from hybrids.ops.chunks import Chunks, inverse_of_one_plus, sums_to_end
+from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import without_autocast
 
 LOWEST = {torch.float32: -64.0, torch.float64: -600.0}
@@ -46,12 +47,13 @@ class ChunkedDeltaRule(torch.autograd.Function):
         scale: float,
         chunk_size: int,
     ) -> tuple[Tensor, Tensor]:
-        chunks = Chunks.of(q, chunk_size)
+        num = -(-q.shape[1] // chunk_size)
+        chunks = Chunks.of(q, -(-q.shape[1] // num))
         q, k, v, beta = chunks.split(q), chunks.split(k), chunks.split(v), chunks.split(beta.unsqueeze(-1))
         gates = _gates(log_decay, q, chunks)
         w = k * beta
         attn = torch.baddbmm(q.new_empty(()), q, w.mT, beta=0, alpha=scale).mul_(gates.pair)
-        inverse = _inverse(torch.bmm(k, w.mT).mul_(gates.pair))
+        inverse = inverse_of_one_plus(torch.bmm(k, w.mT).mul_(gates.pair))
         k_in, w_out = k * gates.since, w * gates.until
         errors, states = _scan(v, k_in, w_out, inverse, gates.total, state, chunks)
         o = torch.bmm(q * (gates.since * scale), states[:-1].flatten(0, 1)).baddbmm_(attn, errors)
@@ -62,9 +64,7 @@ class ChunkedDeltaRule(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("delta_rule has no second derivative; take delta_rule_recurrent")
+        refuse_second_derivative("delta_rule", "delta_rule_recurrent")
         d_o, d_state = grad_outputs
         q, k, k_in, w, w_out, beta, attn, inverse, errors, states, *rest = ctx.saved_tensors
         gates, chunks, (has_decay, has_state) = _Gates(*rest), ctx.chunks, ctx.needs
@@ -95,40 +95,6 @@ class ChunkedDeltaRule(torch.autograd.Function):
         return d_q, d_k, d_v, d_beta.squeeze(-1), d_decay, d_s, None, None
 
 
-class Chunks(NamedTuple):
-    """How a sequence is cut: `num` chunks of `size` steps, of which the last may end in zeros."""
-
-    batch: int
-    time: int
-    heads: int
-    num: int
-    size: int
-
-    @classmethod
-    def of(cls, x: Tensor, chunk_size: int) -> "Chunks":
-        batch, time, heads, _ = x.shape
-        num = -(-time // chunk_size)
-        return cls(batch, time, heads, num, -(-time // num))
-
-    def split(self, x: Tensor) -> Tensor:
-        """[B T H D] -> contiguous [N*B*H C D]: one product serves all chunks, and chunks come apart as views."""
-        width, end = x.shape[-1], self.num * self.size
-        if self.time != end:
-            x = F.pad(x, (0, 0, 0, 0, 0, end - self.time))
-        x = x.reshape(self.batch, self.num, self.size, self.heads, width)
-        return x.permute(1, 0, 3, 2, 4).reshape(-1, self.size, width)
-
-    def join(self, x: Tensor) -> Tensor:
-        """The inverse of `split`."""
-        width = x.shape[-1]
-        x = x.view(self.num, self.batch, self.heads, self.size, width).permute(1, 0, 3, 2, 4)
-        return x.reshape(self.batch, -1, self.heads, width)[:, : self.time]
-
-    def unbind(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The chunks of [N*B*H ...], each [B*H ...]."""
-        return x.view(self.num, -1, *x.shape[1:]).unbind()
-
-
 class _Gates(NamedTuple):
     """Decays inside chunks: from j to i (0 for j > i), from the start, to the end, over the whole chunk."""
 
@@ -148,12 +114,6 @@ def _gates(log_decay: Tensor | None, like: Tensor, chunks: Chunks) -> _Gates:
     last = sums[:, -1:]
     pair = (sums - sums.mT).add_(future)
     return _Gates(*(decays(x) for x in (pair, sums, last - sums, last.clone())))
-
-
-def _inverse(a: Tensor) -> Tensor:
-    """(I + A)^-1 of the part of A below the diagonal."""
-    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
-    return torch.linalg.solve_triangular(a, identity, upper=False, unitriangular=True)
 
 
 def _scan(
@@ -202,4 +162,4 @@ def _d_log_decay(d_sums: Tensor, states: Tensor, d_states: Tensor) -> Tensor:
     q_i . dq_i + k_i . dk_i - w_i . dw_i; the last c also multiplies the whole state after the chunk.
     """
     d_sums[:, -1, 0] += (states[1:] * d_states[1:]).sum((-1, -2)).flatten()
-    return d_sums.flip(1).cumsum(1).flip(1)
+    return sums_to_end(d_sums)

@@ -9,7 +9,7 @@ vector where two are written otherwise; the delta rule with a gate per key featu
 Source: arXiv:2503.14456, section 4 (RWKV-7); arXiv:2510.26692, eq. 1 (Kimi Delta Attention).
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hybrids.ops.dplr_chunks import ChunkedDPLR
 from hybrids.ops.kernels import find_kernel
-from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.precision import at_compute_dtype, compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
 
@@ -71,20 +71,21 @@ def dplr_recurrent(
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same as `dplr`, one step at a time: the reference, and the decode step."""
     with without_autocast(q.device.type):
-        x = _prepare(q, k, v, a, b, log_decay, state)
-        s, decay, outputs = x.state, x.log_decay.exp(), []
+        out_dtype, outputs = v.dtype, []
+        q, k, v, a, b, log_decay, s = _prepare(q, k, v, a, b, log_decay, state)
+        decay = log_decay.exp()
         if s is None:
-            s = x.v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
+            s = v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
         for t in range(q.shape[1]):
-            seen = (x.a[:, t].unsqueeze(-2) @ s).squeeze(-2)
+            seen = (a[:, t].unsqueeze(-2) @ s).squeeze(-2)
             s = s * decay[:, t].unsqueeze(-1)
-            if x.b is None:
-                s = s + _outer(x.k[:, t], x.v[:, t] + seen)
+            if b is None:
+                s = s + _outer(k[:, t], v[:, t] + seen)
             else:
-                s = s + _outer(x.k[:, t], x.v[:, t]) + _outer(x.b[:, t], seen)
-            outputs.append((x.q[:, t].unsqueeze(-2) @ s).squeeze(-2))
+                s = s + _outer(k[:, t], v[:, t]) + _outer(b[:, t], seen)
+            outputs.append((q[:, t].unsqueeze(-2) @ s).squeeze(-2))
         o = torch.stack(outputs, dim=1) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    return o.to(v.dtype), s
+    return o.to(out_dtype), s
 
 
 def per_key_delta_rule(
@@ -121,26 +122,12 @@ def _outer(x: Tensor, y: Tensor) -> Tensor:
     return x.unsqueeze(-1) * y.unsqueeze(-2)
 
 
-class _Inputs(NamedTuple):
-    """Inputs at the dtype of the computation."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    a: Tensor
-    b: Tensor | None
-    log_decay: Tensor
-    state: Tensor | None
-
-
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor | None, log_decay: Tensor, state: Tensor | None
-) -> _Inputs:
+) -> tuple[Any, ...]:
+    """The inputs, checked, at the dtype of the computation."""
     _check(q, k, v, a, b, log_decay, state)
-    dtype = compute_dtype(q, k, v, a, b, log_decay, state)
-    b, state = (None if x is None else x.to(dtype) for x in (b, state))
-    q, k, v, a, log_decay = (x.to(dtype) for x in (q, k, v, a, log_decay))
-    return _Inputs(q, k, v, a, b, log_decay, state)
+    return at_compute_dtype(q, k, v, a, b, log_decay, state)
 
 
 def _check(

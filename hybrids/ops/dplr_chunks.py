@@ -30,7 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.delta_rule_chunks import Chunks
+from hybrids.ops.chunks import Chunks, cleared, inverse_of_one_plus, sums_to_end
+from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import without_autocast
 
 
@@ -50,14 +51,15 @@ class ChunkedDPLR(torch.autograd.Function):
         scale: float,
         chunk_size: int,
     ) -> tuple[Tensor, Tensor]:
-        chunks = _cut(q, chunk_size)
-        q, v, decay = chunks.split(q * scale), chunks.split(v), _decay(chunks.split(log_decay))
+        # A power of two steps, and no more than the sequence needs.
+        chunks = Chunks.of(q, 1 << min(chunk_size.bit_length() - 1, (q.shape[1] - 1).bit_length()))
+        q, v, decay = chunks.split(q * scale), chunks.split(v), cleared(chunks.split(log_decay).exp())
         reads = torch.stack([q * decay, chunks.split(a)], dim=2)
         writes = torch.stack([chunks.split(x) for x in (k, b) if x is not None], dim=2)
         spans = _Spans.of(decay)
         pairs = _pairs(reads, writes, spans, decay)
         _diagonal(pairs).copy_((q.unsqueeze(2) * writes).sum(-1))
-        read, inverse = _scores(pairs, 0, -1), _inverse_of_one_minus(_scores(pairs, 1, -1))
+        read, inverse = _scores(pairs, 0, -1), inverse_of_one_plus(-_scores(pairs, 1, -1))
         q_in, a_in = (reads * spans.before.unsqueeze(2)).unbind(2)
         w_out = (writes * spans.until.unsqueeze(2)).unbind(2)
         is_shared = b is None
@@ -74,9 +76,7 @@ class ChunkedDPLR(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("dplr has no second derivative; take dplr_recurrent")
+        refuse_second_derivative("dplr", "dplr_recurrent")
         with without_autocast(grad_outputs[0].device.type):
             return *_gradients(ctx, *grad_outputs), None, None
 
@@ -112,26 +112,6 @@ def _gradients(ctx: Any, d_o: Tensor, d_state: Tensor) -> tuple[Tensor | None, .
     return d_q, d_k, d_v, d_a, None if is_shared else chunks.join(d_b[0]), d_log_decay, d_s
 
 
-def _cut(q: Tensor, chunk_size: int) -> Chunks:
-    """Chunks of a power of two steps, at most `chunk_size`, and no larger than the sequence needs."""
-    batch, time, heads, _ = q.shape
-    size = 1 << min(chunk_size.bit_length() - 1, (time - 1).bit_length())
-    return Chunks(batch, time, heads, -(-time // size), size)
-
-
-_SMALLEST = {torch.float32: 2e-19, torch.float64: 1e-150}
-"""Products of decays below count as 0: two of them multiplied are still a normal number, and a CPU is many times
-slower where numbers are smaller."""
-
-
-def _cleared(product: Tensor) -> Tensor:
-    return torch.threshold_(product, _SMALLEST[product.dtype], 0)
-
-
-def _decay(log_decay: Tensor) -> Tensor:
-    return _cleared(log_decay.exp())
-
-
 class _Spans(NamedTuple):
     """Products of decays inside a chunk: before a position, after it, and over all (by block until all are one)."""
 
@@ -154,9 +134,9 @@ def _grow(spans: _Spans, decay: Float[Tensor, "X C K"]) -> Iterator[tuple[Tensor
         late, early = before[:, :, 1], until[:, :, 0]
         yield late, early
         first, second = totals.unflatten(1, (-1, 2)).unbind(2)
-        _cleared(late.mul_(first.unsqueeze(2)))
-        _cleared(early.mul_(second.unsqueeze(2)))
-        totals, half = _cleared(first * second), 2 * half
+        cleared(late.mul_(first.unsqueeze(2)))
+        cleared(early.mul_(second.unsqueeze(2)))
+        totals, half = cleared(first * second), 2 * half
     spans.total.copy_(totals.mT)
 
 
@@ -209,12 +189,6 @@ def _diagonal(pairs: Float[Tensor, "X C 2 C M"]) -> Float[Tensor, "X C M"]:
     return pairs[:, :, 0].diagonal(dim1=1, dim2=2).mT
 
 
-def _inverse_of_one_minus(a: Float[Tensor, "X C C"]) -> Float[Tensor, "X C C"]:
-    """(I - A)^-1 of an A that is 0 on and above its diagonal."""
-    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
-    return torch.linalg.solve_triangular(-a, identity, upper=False, unitriangular=True)
-
-
 def _scan(
     own: Tensor,
     removed: Tensor,
@@ -255,4 +229,4 @@ def _d_log_decay(reads: Tensor, d_reads: Tensor, writes: Tensor, d_writes: Tenso
     read, written = (reads * d_reads), (writes * d_writes).sum(2)
     sums = read.sum(2).sub_(written)
     sums[:, -1] += d_total
-    return sums.flip(1).cumsum(1).flip(1).sub_(read[:, :, 1])  # a reads before its own step decays
+    return sums_to_end(sums).sub_(read[:, :, 1])  # a reads before its own step decays

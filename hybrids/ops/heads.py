@@ -32,6 +32,11 @@ def expanded_width(name: str, factor: float, width_name: str, width: int) -> int
     return round(factor * width)
 
 
+def repeat_heads(x: Float[Tensor, "B T G K"], num_heads: int) -> Float[Tensor, "B T H K"]:
+    """Every head as often, side by side, as makes `num_heads` of them."""
+    return x if x.shape[2] == num_heads else x.repeat_interleave(num_heads // x.shape[2], dim=2)
+
+
 def check_counts(**counts: int) -> None:
     """Raise UserError for the first of these settings that is below 1."""
     for name, value in counts.items():

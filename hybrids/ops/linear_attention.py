@@ -6,15 +6,16 @@
 Source: arXiv:2006.16236, eq. 8-12; arXiv:2312.06635, section 4; arXiv:2405.21060, section 6 (one gate per head).
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops.heads import repeat_heads
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.linear_attention_chunks import PerHead, PerKey
-from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
 
@@ -49,12 +50,12 @@ def linear_attention(
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
     with without_autocast(q.device.type):
-        x = _prepare(q, k, v, log_decay, state, scale)
-        is_per_key = log_decay is not None and log_decay.ndim == 4
-        if is_per_key:
-            x = x.ungrouped()
-        o, new_state = (PerKey if is_per_key else PerHead).apply(*x, chunk_size)
-    return o.to(v.dtype), new_state
+        out_dtype, form = v.dtype, PerHead
+        q, k, v, log_decay, state = _prepare(q, k, v, log_decay, state, scale)
+        if log_decay is not None and log_decay.ndim == 4:
+            q, k, form = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2]), PerKey
+        o, new_state = form.apply(q, k, v, log_decay, state, chunk_size)
+    return o.to(out_dtype), new_state
 
 
 def linear_attention_recurrent(
@@ -68,49 +69,32 @@ def linear_attention_recurrent(
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """The same one step at a time: the reference, and the decode step. Per step and head 5 K V operations."""
     with without_autocast(q.device.type):
-        x = _prepare(q, k, v, log_decay, state, scale).ungrouped()
-        s, outputs = x.state, []
+        out_dtype, outputs = v.dtype, []
+        q, k, v, log_decay, s = _prepare(q, k, v, log_decay, state, scale)
+        q, k = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2])
         if s is None:
-            s = x.v.new_zeros(x.v.shape[0], x.v.shape[2], q.shape[-1], v.shape[-1])
-        decay = None if x.log_decay is None else x.log_decay.exp()
+            s = v.new_zeros(v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])
+        decay = None if log_decay is None else log_decay.exp()
         if decay is not None:
             decay = decay[..., None, None] if decay.ndim == 3 else decay.unsqueeze(-1)
-        rows, columns = (y.unsqueeze(-2).unbind(1) for y in (x.q, x.v)), x.k.unsqueeze(-1).unbind(1)
+        rows, columns = (x.unsqueeze(-2).unbind(1) for x in (q, v)), k.unsqueeze(-1).unbind(1)
         for t, (q_t, v_t, k_t) in enumerate(zip(*rows, columns, strict=True)):
             if decay is not None:
                 s = s * decay[:, t]
             s = torch.addcmul(s, k_t, v_t)
             outputs.append(q_t @ s)
-    return torch.stack(outputs, dim=1).squeeze(-2).to(v.dtype), s
-
-
-class _Inputs(NamedTuple):
-    """Inputs at the dtype of the computation, q scaled."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    log_decay: Tensor | None
-    state: Tensor | None
-
-    def ungrouped(self) -> "_Inputs":
-        """Queries and keys repeated for every head of values."""
-        times = self.v.shape[2] // self.q.shape[2]
-        if times == 1:
-            return self
-        return self._replace(q=self.q.repeat_interleave(times, 2), k=self.k.repeat_interleave(times, 2))
+    return torch.stack(outputs, dim=1).squeeze(-2).to(out_dtype), s
 
 
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float | None
-) -> _Inputs:
+) -> tuple[Any, ...]:
+    """The inputs, checked, at the dtype of the computation, q scaled."""
     _check(q, k, v, log_decay, state)
-    dtype = compute_dtype(q, k, v, log_decay, state)
-    q, k, v = (x.to(dtype) for x in (q, k, v))
-    log_decay, state = (None if x is None else x.to(dtype) for x in (log_decay, state))
+    q, k, v, log_decay, state = at_compute_dtype(q, k, v, log_decay, state)
     if scale != 1:
         q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
-    return _Inputs(q, k, v, log_decay, state)
+    return q, k, v, log_decay, state
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None) -> None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import compute_dtype, without_autocast
 
 CPU_BLOCK = 2**20
@@ -57,9 +58,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("linear_cross_entropy has no second derivative; take F.cross_entropy of the logits")
+        refuse_second_derivative("linear_cross_entropy", "F.cross_entropy of the logits")
         parts = zip(ctx.saved_tensors, ctx.needs, ctx.dtypes, strict=True)
         grads = [(part * grad_outputs[0]).to(dtype) if need else None for part, need, dtype in parts]
         return *grads, None, None, None, None

@@ -1,6 +1,7 @@
 """Precision inside layers."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,12 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """float64 where one of the tensors has it, float32 otherwise: what ops compute in and states are kept in."""
     is_double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if is_double else torch.float32
+
+
+def at_compute_dtype(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """All at the `compute_dtype` of all; None stays None."""
+    dtype = compute_dtype(*tensors)
+    return tuple(None if x is None else x.to(dtype) for x in tensors)
 
 
 def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import without_autocast
-from hybrids.ops.selective_scan_chunks import TORCH_SCAN, check_inputs, prepare, scan
+from hybrids.ops.selective_scan_chunks import TorchKernel, check_inputs, prepare, scan
 
 
 def selective_scan(
@@ -46,7 +46,7 @@ def selective_scan(
     if kernel is not None and not torch.compiler.is_compiling():  # which traces no kernel
         check_inputs(x, dt, A, B, C, D, state)
         return kernel.call(x, dt, A, B, C, D, state, chunk_size=chunk_size)
-    return scan(x, dt, A, B, C, D, state, chunk_size, TORCH_SCAN)
+    return scan(x, dt, A, B, C, D, state, chunk_size, TorchKernel)
 
 
 def selective_scan_recurrent(
@@ -60,13 +60,13 @@ def selective_scan_recurrent(
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D N"]]:
     """The same as `selective_scan`, one step at a time: the reference, and the decode step."""
     with without_autocast(x.device.type):
-        i = prepare(x, dt, A, B, C, D, state)
-        h, outputs = i.state, []
+        out_dtype, outputs = x.dtype, []
+        x, dt, A, B, C, D, h = prepare(x, dt, A, B, C, D, state)
         for t in range(x.shape[1]):
-            decay = (i.dt[:, t, :, None] * i.A).exp()
-            h = decay * h + (i.dt[:, t] * i.x[:, t]).unsqueeze(-1) * i.B[:, t].unsqueeze(1)
-            outputs.append((h @ i.C[:, t].unsqueeze(-1)).squeeze(-1))
+            decay = (dt[:, t, :, None] * A).exp()
+            h = decay * h + (dt[:, t] * x[:, t]).unsqueeze(-1) * B[:, t].unsqueeze(1)
+            outputs.append((h @ C[:, t].unsqueeze(-1)).squeeze(-1))
         y = torch.stack(outputs, dim=1)
-        if i.D is not None:
-            y = y + i.D * i.x
-    return y.to(x.dtype), h
+        if D is not None:
+            y = y + D * x
+    return y.to(out_dtype), h

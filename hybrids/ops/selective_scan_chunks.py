@@ -9,12 +9,13 @@ and only the state before every chunk is kept: the backward pass, written out, m
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrids.ops.precision import compute_dtype, without_autocast
+from hybrids.ops.derivatives import refuse_second_derivative
+from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
 
@@ -27,36 +28,25 @@ def scan(
     D: Tensor | None,
     state: Tensor | None,
     chunk_size: int | None,
-    computes: Any,
+    kernel: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs and final state of `selective_scan`; `computes` is `TORCH_SCAN` or the like of it in C++."""
+    """Outputs and final state of `selective_scan`; `kernel` is `TorchKernel` or the like of it in C++."""
     with without_autocast(x.device.type):
-        i = prepare(x, dt, A, B, C, D, state)
-        y, new_state = _SelectiveScan.apply(i.x, i.dt, i.A, i.B, i.C, i.state, chunk_size, computes)
-        if i.D is not None:
-            y = torch.addcmul(y, i.x, i.D)
-    return y.to(x.dtype), new_state
+        out_dtype = x.dtype
+        x, dt, A, B, C, D, state = prepare(x, dt, A, B, C, D, state)
+        y, new_state = _SelectiveScan.apply(x, dt, A, B, C, state, chunk_size, kernel)
+        if D is not None:
+            y = torch.addcmul(y, x, D)
+    return y.to(out_dtype), new_state
 
 
-class Inputs(NamedTuple):
-    """Inputs at the dtype of the computation."""
-
-    x: Tensor
-    dt: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    state: Tensor
-
-
-def prepare(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None) -> Inputs:
-    """Inputs of the scan, checked, at the dtype of the computation: float32, or float64 when one of them is."""
+def prepare(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor | None
+) -> tuple[Any, ...]:
+    """Inputs of the scan, checked, at the dtype of the computation."""
     check_inputs(x, dt, A, B, C, D, state)
-    dtype = compute_dtype(x, dt, A, B, C, D, state)
-    if state is None:
-        state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
-    return Inputs(*(None if t is None else t.to(dtype) for t in (x, dt, A, B, C, D, state)))  # type: ignore[arg-type]
+    x, dt, A, B, C, D, state = at_compute_dtype(x, dt, A, B, C, D, state)
+    return x, dt, A, B, C, D, x.new_zeros(x.shape[0], *A.shape) if state is None else state
 
 
 def check_inputs(
@@ -86,15 +76,12 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` lets create_graph=True pass, and the gradient then counts as a constant.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("selective_scan has no second derivative; take selective_scan_recurrent")
+        refuse_second_derivative("selective_scan", "selective_scan_recurrent")
         d_y, d_state = grad_outputs
         with without_autocast(d_y.device.type):
-            gradients = ctx.kernel.backward(
+            d_x, d_dt, d_B, d_C, d_A, d_start = ctx.kernel.backward(
                 d_y.contiguous(), d_state.transpose(1, 2).contiguous(), *ctx.saved_tensors, ctx.chunk_size
             )
-        d_x, d_dt, d_B, d_C, d_A, d_start = gradients
         return d_x, d_dt, d_A.t(), d_B, d_C, d_start.transpose(1, 2), None, None
 
 
@@ -106,7 +93,7 @@ LOWEST = -64.0
 """Logarithms of decays from here on count as -inf: near the smallest floating point numbers a CPU is slow."""
 
 
-class _TorchKernel:
+class TorchKernel:
     """The scan in PyTorch operations. Kept between the passes: the inputs and the state before every chunk."""
 
     @staticmethod
@@ -136,13 +123,13 @@ class _TorchKernel:
         """Gradients of x, dt, B, C, A [N D] and the state [B N D]."""
         d_a, parts = torch.zeros_like(a), []
         for i, chunk in reversed(list(enumerate(_cut(chunk_size, d_state, d_y, x, dt, B, C)))):
-            part, d_a_c, d_state = _chunk_gradients(_Chunk(*chunk), a, starts[i], d_state)
+            part, d_a_c, d_state = _chunk_gradients(a, starts[i], d_state, *chunk)
             parts.append(part)
             d_a += d_a_c
         return *(torch.cat(p[::-1], 1) for p in zip(*parts, strict=True)), d_a, d_state
 
 
-TORCH_SCAN, _EVEN = _TorchKernel(), 16
+_EVEN = 16
 
 
 def _cut(chunk_size: int | None, state: Tensor, *sequences: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -218,25 +205,19 @@ def _chain_end(steps: tuple[Tensor, ...], factors: tuple[Tensor, ...]) -> Tensor
     return end
 
 
-class _Chunk(NamedTuple):
-    d_y: Tensor
-    x: Tensor
-    dt: Tensor
-    B: Tensor
-    C: Tensor
-
-
-def _chunk_gradients(c: _Chunk, a: Tensor, start: Tensor, end: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+def _chunk_gradients(
+    a: Tensor, start: Tensor, end: Tensor, d_y: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """Gradients of x, dt, B and C, of A, and of the state before the chunk."""
-    u, decays = c.dt * c.x, _decays(c.dt, a)
-    h = _states(decays, c.dt, u, c.B, a, start)
-    g = _adjoints(decays, c.dt, c.d_y, c.C, a, end)
-    d_C, d_B = (h @ c.d_y.unsqueeze(-1)).squeeze(-1), (g @ u.unsqueeze(-1)).squeeze(-1)
-    d_u = (c.B.unsqueeze(2) @ g).squeeze(2)
+    u, decays = dt * x, _decays(dt, a)
+    h = _states(decays, dt, u, B, a, start)
+    g = _adjoints(decays, dt, d_y, C, a, end)
+    d_C, d_B = (h @ d_y.unsqueeze(-1)).squeeze(-1), (g @ u.unsqueeze(-1)).squeeze(-1)
+    d_u = (B.unsqueeze(2) @ g).squeeze(2)
     q = g.mul_(decays)
     d_start = q[:, 0].clone()
     q[:, 0] *= start
     q[:, 1:] *= h[:, :-1]
-    d_a = (q * c.dt.unsqueeze(2)).flatten(0, 1).sum(0)
-    d_dt = q.mul_(a).sum(2).addcmul_(c.x, d_u)
-    return (c.dt * d_u, d_dt, d_B, d_C), d_a, d_start
+    d_a = (q * dt.unsqueeze(2)).flatten(0, 1).sum(0)
+    d_dt = q.mul_(a).sum(2).addcmul_(x, d_u)
+    return (dt * d_u, d_dt, d_B, d_C), d_a, d_start

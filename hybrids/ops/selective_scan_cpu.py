@@ -205,7 +205,7 @@ def why_not() -> str | None:
     return None
 
 
-class _CppKernel:
+class CppKernel:
     """The scan in one pass over the sequence. Takes and gives what the torch form does, the same up to rounding."""
 
     @staticmethod
@@ -237,9 +237,6 @@ class _CppKernel:
         d_B, d_C = (x.new_empty(x.shape[0], sizes.parts, *B.shape[1:]) for _ in range(2))
         _call("backward", sizes, d_y, x, dt, B, C, a, starts, d_state, d_x, d_dt, d_B, d_C, d_a)
         return d_x, d_dt, d_B.sum(1), d_C.sum(1), d_a.sum(0), d_state
-
-
-KERNEL = _CppKernel()
 
 
 class _Sizes:

@@ -4,12 +4,12 @@ A plugin registers kernels of its own with `register_kernel`, for an op of its o
 examined by `hybrids doctor`, taken by `backend=auto` where it can run, and by its name.
 """
 
-# Importing a module of an op registers its kernels.
-from hybrids.ops.kernels import delta_rule, dplr, linear_attention, mamba2_scan, selective_scan, short_conv  # noqa: F401
+# ruff: noqa: F401
+# What is imported here is what others take from here; importing a module of an op registers its kernels.
+from hybrids.ops.kernels import delta_rule, dplr, linear_attention, mamba2_scan, selective_scan, short_conv
 from hybrids.ops.kernels.choose import ChosenBackend, obstacles, resolve, resolve_all
 from hybrids.ops.kernels.kernel import (
     Demand,
-    Kernel,
     Obstacle,
     Package,
     backends_of,
@@ -19,20 +19,3 @@ from hybrids.ops.kernels.kernel import (
     ops_with_kernels,
     register_kernel,
 )
-
-__all__ = [
-    "ChosenBackend",
-    "Demand",
-    "Kernel",
-    "Obstacle",
-    "Package",
-    "backends_of",
-    "check_backend",
-    "find_kernel",
-    "kernels_of",
-    "obstacles",
-    "ops_with_kernels",
-    "register_kernel",
-    "resolve",
-    "resolve_all",
-]

@@ -1,4 +1,7 @@
-"""How inputs are brought to what kernels expect: activations at one dtype, finite decays."""
+"""How inputs are brought to what kernels expect: activations at one dtype, finite decays, states in float32."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,3 +26,16 @@ def clamped(log_decay: Tensor) -> Tensor:
 def takes_gradient(*xs: Tensor | None) -> bool:
     """Whether a backward pass will want the gradient of one of these."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in xs)
+
+
+def call_fla(
+    kernel: Callable[..., tuple[Tensor, Tensor]],
+    *inputs: Tensor,
+    state: Tensor | None,
+    dtype: torch.dtype,
+    **settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """Outputs of one of fla's kernels, in `dtype`, and the final state, in float32."""
+    state = None if state is None else state.float()
+    o, new_state = kernel(*inputs, initial_state=state, output_final_state=True, **settings)
+    return o.to(dtype), new_state

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped
+from hybrids.ops.heads import repeat_heads
+from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, call_fla, clamped
 from hybrids.ops.kernels.kernel import register_kernel
 from hybrids.ops.kernels.limits import tile_limits
 from hybrids.ops.kernels.packages import FLA
@@ -32,25 +33,17 @@ def linear_attention_on_fla(
     """
     simple_gla, gla = import_module("fla.ops.simple_gla"), import_module("fla.ops.gla")
     d_value, out_dtype = v.shape[-1], v.dtype
-    q, k = _ungrouped(q, v.shape[2]), _ungrouped(k, v.shape[2])
+    q, k = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2])
     q, k, v = at_one_dtype(q, k, _evened(v), dtype=dtype)
-    state = None if state is None else _evened(state.float())
+    state = None if state is None else _evened(state)
     log_decay = None if log_decay is None else clamped(log_decay)
-    is_short = q.shape[1] <= SHORT
+    is_short, gate = q.shape[1] <= SHORT, "g"
     if log_decay is None or log_decay.dim() == 3:
         kernel = simple_gla.fused_recurrent_simple_gla if is_short else simple_gla.chunk_simple_gla
-        o, new_state = kernel(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
-    elif is_short:
-        o, new_state = gla.fused_recurrent_gla(
-            q, k, v, gk=log_decay, scale=scale, initial_state=state, output_final_state=True
-        )
     else:
-        o, new_state = gla.chunk_gla(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
-    return o[..., :d_value].to(out_dtype), new_state[..., :d_value]
-
-
-def _ungrouped(x: Float[Tensor, "B T G K"], num_heads: int) -> Float[Tensor, "B T H K"]:
-    return x if x.shape[2] == num_heads else x.repeat_interleave(num_heads // x.shape[2], dim=2)
+        kernel, gate = (gla.fused_recurrent_gla, "gk") if is_short else (gla.chunk_gla, "g")
+    o, new_state = call_fla(kernel, q, k, v, **{gate: log_decay}, scale=scale, state=state, dtype=out_dtype)
+    return o[..., :d_value], new_state[..., :d_value]
 
 
 def _evened(x: Tensor) -> Tensor:

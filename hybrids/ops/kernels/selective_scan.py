@@ -13,7 +13,7 @@ from hybrids.ops.kernels.inputs import at_one_dtype
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import not_in_float64
 from hybrids.ops.kernels.packages import MAMBA_BUILT, SELECTIVE_SCAN
-from hybrids.ops.selective_scan_chunks import TORCH_SCAN, scan
+from hybrids.ops.selective_scan_chunks import TorchKernel, scan
 
 
 def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
@@ -46,7 +46,7 @@ def selective_scan_on_mamba_ssm(
     dt, B and C are brought to the dtype of `x`. The final state has no gradient, and asking for it is an error.
     """
     if state is not None:
-        return scan(x, dt, A, B, C, D, state, chunk_size, TORCH_SCAN)
+        return scan(x, dt, A, B, C, D, state, chunk_size, TorchKernel)
     interface = import_module("mamba_ssm.ops.selective_scan_interface")
     x, dt, B, C = (t.transpose(1, 2).contiguous() for t in at_one_dtype(x, dt, B, C))
     skip = None if D is None else D.float()
@@ -84,4 +84,4 @@ def selective_scan_in_cpp(
     chunk_size: int | None = None,
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D N"]]:
     """The scan in one fused kernel, built on the first call; the same as on torch up to rounding."""
-    return scan(x, dt, A, B, C, D, state, chunk_size, selective_scan_cpu.KERNEL)
+    return scan(x, dt, A, B, C, D, state, chunk_size, selective_scan_cpu.CppKernel)
