@@ -91,10 +91,10 @@ class QuestionTask(RecallTask, DecodedTask):
         targets = rows.index_select(1, written)
         return self.make_batch(rows, written - 1, targets)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
-        answered = torch.tensor([self._answered(row) for row in tokens.tolist()], device=tokens.device)
-        return answered.gather(1, positions)
+        answered = self._answered(row)
+        return [answered[place] for place in places]
 
     def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
         end, rows = self.prompt_end, self._write(index, seed, split).tolist()
