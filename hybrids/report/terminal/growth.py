@@ -93,14 +93,9 @@ def _draw(axes: Axes, growths: Sequence[Growth], quantity: str, title: str, unit
         curves.setdefault(tuple(getattr(one, quantity) for one in growth.measured), []).append(growth.layer)
     contexts = [one.context for one in growths[0].measured]
     for values, layers in curves.items():
-        is_total = "total" in layers
-        name = ", ".join(layers)
-        axes.plot(
-            contexts, values, marker=".", label=name, color="black" if is_total else None, lw=2 if is_total else 1.2
-        )
+        look = {"color": "black", "lw": 2} if "total" in layers else {"lw": 1.2}
+        axes.plot(contexts, values, marker=".", label=", ".join(layers), **look)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xlabel("context (tokens)")
-    axes.set_ylabel(unit)
+    axes.set(yscale="log", xlabel="context (tokens)", ylabel=unit)
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
