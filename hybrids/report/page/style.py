@@ -40,7 +40,7 @@ class Mark(NamedTuple):
     """Of plotly."""
 
     @property
-    def still(self) -> dict[str, str]:
+    def still(self) -> dict[str, Any]:
         """Settings of a line of matplotlib."""
         return {"color": self.colour, "ls": self.line, "marker": self.marker}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ def _draw(axes: Axes, growths: Sequence[Growth], quantity: str, title: str, unit
         curves.setdefault(tuple(getattr(one, quantity) for one in growth.measured), []).append(growth.layer)
     contexts = [one.context for one in growths[0].measured]
     for values, layers in curves.items():
-        look = {"color": "black", "lw": 2} if "total" in layers else {"lw": 1.2}
+        look: dict[str, Any] = {"color": "black", "lw": 2} if "total" in layers else {"lw": 1.2}
         axes.plot(contexts, values, marker=".", label=", ".join(layers), **look)
     axes.set_xscale("log", base=2)
     axes.set(yscale="log", xlabel="context (tokens)", ylabel=unit)
