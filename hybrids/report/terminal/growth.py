@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal.state import LayerPart, measure_parts
+from hybrids.training.files import to_csv
 from hybrids.triangle.coordinates import Coordinates, Measured, locate
 
 COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
@@ -34,8 +35,8 @@ class Growth:
 def contexts_around(context: int) -> list[int]:
     """`context` and its doubles and halves, from a sixteenth to four times; UserError below 1."""
     check_number("context", context, 1, why="nothing grows from an empty context")
-    halves = [context // 2**k for k in range(4, 0, -1) if context // 2**k >= 1]
-    return [*dict.fromkeys(halves), context, 2 * context, 4 * context]
+    halves = [context // 2**k for k in range(4, 0, -1) if context >= 2**k]
+    return [*halves, context, 2 * context, 4 * context]
 
 
 def measure_growth(backbone: Backbone, contexts: Sequence[int]) -> list[Growth]:
@@ -67,10 +68,10 @@ def table_rows(growths: Sequence[Growth], context: int) -> list[list[str]]:
     return rows
 
 
-def csv_rows(growths: Sequence[Growth]) -> list[list[object]]:
-    """Everything measured, with a header."""
+def growth_csv(growths: Sequence[Growth]) -> str:
+    """Everything measured."""
     rows = [[growth.layer, *one] for growth in growths for one in growth.measured]
-    return [["layer", *Measured._fields], *rows]
+    return to_csv(["layer", *Measured._fields], rows)
 
 
 def draw_growth(growths: Sequence[Growth], context: int, path: Path, *, title: str) -> None:
