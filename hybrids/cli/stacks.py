@@ -8,7 +8,7 @@ from hybrids.config.compose import compose
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
 from hybrids.report.terminal.tables import print_rows
-from hybrids.training.files import to_csv, write_file
+from hybrids.training.files import write_file
 from hybrids.training.run import Run
 
 
@@ -55,8 +55,7 @@ def _show_triangle(run: Run, backbone: Backbone, context: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{run.pattern.compact().replace(':', '~')}-d{run.model.d_model}-n{context}"
     table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
-    columns, *rows = growth.csv_rows(growths)
-    write_file(table, to_csv(list(map(str, columns)), rows))
+    write_file(table, growth.growth_csv(growths))
     for path in (picture, picture.with_suffix(".svg")):
         growth.draw_growth(growths, context, path, title=_title(run, context))
     print(f"table and pictures: {table}, {picture}, {picture.with_suffix('.svg')}")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -17,19 +17,12 @@ from hybrids.config.build import build_run
 from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
+from hybrids.report.page.collect import Cell
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.files import to_csv, write_file
 from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.train import train
-
-
-class Cell(TypedDict):
-    """What one cell leaves in the folder of its sweep."""
-
-    overrides: list[str]
-    folder: str | None
-    error: str | None
 
 
 class RememberSweep(Callback):

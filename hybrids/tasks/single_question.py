@@ -27,6 +27,8 @@ from hybrids.tasks.sizes import multiples
 SPECIALS = ("[EOS]", "[SS]", "[ES]", "[FAILED]")
 EOS, OPEN, CLOSE, FAILED = range(len(SPECIALS))
 """Tokens of every task of this kind, in both modes; its own come after."""
+FIRST = len(SPECIALS)
+"""The first symbol, where no other token of the task's own comes before the symbols."""
 
 
 class Question(NamedTuple):
@@ -91,10 +93,10 @@ class QuestionTask(RecallTask, DecodedTask):
         targets = rows.index_select(1, written)
         return self.make_batch(rows, written - 1, targets)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """What comes next in the answered example: `answer` reads context and question, the rest is the format."""
-        answered = torch.tensor([self._answered(row) for row in tokens.tolist()], device=tokens.device)
-        return answered.gather(1, positions)
+        answered = self._answered(row)
+        return [answered[place] for place in places]
 
     def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
         end, rows = self.prompt_end, self._write(index, seed, split).tolist()
@@ -113,6 +115,10 @@ class QuestionTask(RecallTask, DecodedTask):
         right = episode.trace[0 if self.mode == "vanilla" else -2]
         given = self._given(written)
         return given == right if given in self.answers else None
+
+    def spell(self, token: int) -> str:
+        """`s3` for symbol 3."""
+        return SPECIALS[token] if token < FIRST else f"s{token - FIRST}"
 
     def at_context(self, context: int) -> Task:
         """As long a context as fits; the question and its answer keep their length."""

@@ -36,6 +36,14 @@ class SizedTask(Task):
     def resize(self, **sizes: int) -> Task:
         return self.replace(**dict.fromkeys(self.unset_by_resize), **sizes)
 
+    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
+        return torch.tensor([self.solve_row(row, places) for row, places in rows], device=tokens.device)
+
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        """`solve` for the tokens of one example, which may go on behind the places asked; or `solve` is overridden."""
+        raise NotImplementedError
+
     def make_batch(
         self,
         tokens: Int[Tensor, "B T"],

@@ -9,10 +9,7 @@ from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_after
 from hybrids.tasks.recall_task import Stored
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
-
-FIRST = len(SPECIALS)
-"""The first symbol."""
+from hybrids.tasks.single_question import FIRST, Question, QuestionTask
 
 
 @register("task", "associative_recall", source="arXiv:2402.18510, definition 4.3")
@@ -79,7 +76,3 @@ class AssociativeRecall(QuestionTask):
 
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         return token_after(text, words)
-
-    def spell(self, token: int) -> str:
-        """`s3` for symbol 3."""
-        return SPECIALS[token] if token < FIRST else f"s{token - FIRST}"

@@ -11,10 +11,7 @@ from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_after
 from hybrids.tasks.recall_task import Stored
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
-
-FIRST = len(SPECIALS)
-"""The first symbol."""
+from hybrids.tasks.single_question import FIRST, Question, QuestionTask
 
 
 @register("task", "cgram_retrieval", source="arXiv:2402.18510, definition 4.4")
@@ -70,10 +67,6 @@ class CGramRetrieval(QuestionTask):
 
     def look_up(self, text: Sequence[int], words: Sequence[int]) -> int | None:
         return token_after(text, words)
-
-    def spell(self, token: int) -> str:
-        """`s3` for symbol 3."""
-        return SPECIALS[token] if token < FIRST else f"s{token - FIRST}"
 
 
 def _repeats(context: Int[Tensor, "B N"], query: Int[Tensor, "B K"], place: Int[Tensor, "B 1"]) -> Bool[Tensor, "B N"]:

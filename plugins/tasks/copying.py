@@ -70,13 +70,10 @@ class Copying(RecallTask):
         positions = torch.arange(first, first + self.num_tokens, device=index.device)
         return self.make_batch(tokens, positions, symbols)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """What stands as far from the start as the position from where the answers begin."""
-        answers = []
-        for row, places in zip(tokens.tolist(), positions.tolist(), strict=True):
-            first = row.index(COPY) + (not self.shows_answers)
-            answers.append([row[place - first] for place in places])
-        return torch.tensor(answers, device=tokens.device)
+        first = row.index(COPY) + (not self.shows_answers)
+        return [row[place - first] for place in places]
 
     def spell(self, token: int) -> str:
         """`.` for a blank, `[COPY]`, and `s3` for symbol 3."""

@@ -117,11 +117,8 @@ class FunctionComposition(SizedTask):
             rank = rank * fan_out + choice
         return [rank + self.num_values]
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        """Read each prompt with dictionaries of pairs (w_l, i_l)."""
-        return torch.tensor([self._solve_row(row) for row in tokens.tolist()]).view_as(positions)
-
-    def _solve_row(self, row: list[int]) -> int:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        """Read the prompt with dictionaries of pairs (w_l, i_l)."""
         first = next(place for place, token in enumerate(row) if token >= self.num_values) - 1  # z_0, before w
         query, end = row[first : first + 1 + self._num_choices], first + 1 + self._num_choices
         tables = iter(row[end:] if self.order == "reversed" else row[:first])
@@ -132,7 +129,7 @@ class FunctionComposition(SizedTask):
         for fan_out, choice, table in zip(self.fan_outs, self._read_choices(query[1:]), outer, strict=True):
             pairs = itertools.product(range(fan_out), range(len(table) // fan_out))
             value = dict(zip(pairs, table, strict=True))[choice, value]
-        return value
+        return [value]
 
     def _read_choices(self, tokens: list[int]) -> tuple[int, ...]:
         """w of its tokens."""

@@ -57,14 +57,11 @@ class FunctionEvaluation(RecallTask):
         positions = torch.full_like(point, self.length - 1)
         return self.make_batch(tokens, positions, table.gather(1, point), quarter=4 * point[:, 0] // n + 1)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """Look the one token that is a point up among all others."""
-        answers = []
-        for row in tokens.tolist():
-            values = [token for token in row if token < self.max_entries]
-            point = next(token for token in row if token >= self.max_entries) - self.max_entries
-            answers.append(values[point])
-        return torch.tensor(answers).view_as(positions)
+        values = [token for token in row if token < self.max_entries]
+        (point,) = (token - self.max_entries for token in row if token >= self.max_entries)
+        return [values[point]]
 
     def spell(self, token: int) -> str:
         return str(token) if token < self.max_entries else f"x{token - self.max_entries}"

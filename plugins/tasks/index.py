@@ -7,10 +7,7 @@ from hybrids.registry import register
 from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.in_context_search import token_at
 from hybrids.tasks.recall_task import Stored
-from hybrids.tasks.single_question import SPECIALS, Question, QuestionTask
-
-FIRST = len(SPECIALS)
-"""The first symbol; the places come after the symbols."""
+from hybrids.tasks.single_question import FIRST, Question, QuestionTask
 
 
 @register("task", "index", source="arXiv:2402.18510, definition 4.2")
@@ -60,6 +57,4 @@ class Index(QuestionTask):
 
     def spell(self, token: int) -> str:
         """`s3` for symbol 3, `@2` for place 2."""
-        if token < FIRST:
-            return SPECIALS[token]
-        return f"s{token - FIRST}" if token < self.first_place else f"@{token - self.first_place}"
+        return super().spell(token) if token < self.first_place else f"@{token - self.first_place}"

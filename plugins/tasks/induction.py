@@ -54,11 +54,9 @@ class Induction(RecallTask):
         positions = torch.full_like(place, self.length - 1)
         return self.make_batch(tokens, positions, tokens.gather(1, place + 1))
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        """What follows the first occurrence of the token at the position."""
-        pairs = zip(tokens.tolist(), positions.tolist(), strict=True)
-        answers = [[row[row.index(row[place]) + 1] for place in places] for row, places in pairs]
-        return torch.tensor(answers, device=tokens.device)
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        """What follows the first occurrence of the token at the place."""
+        return [row[row.index(row[place]) + 1] for place in places]
 
     def spell(self, token: int) -> str:
         """`[KEY]`, and `s3` for symbol 3."""

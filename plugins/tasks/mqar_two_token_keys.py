@@ -79,13 +79,10 @@ class CompositionalAssociativeRecall(RecallTask):
         tokens.scatter_(1, queries, first).scatter_(1, queries + 1, second)
         return self.make_batch(tokens, queries + 1, values)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        """A dictionary of the context, asked for the two tokens that end at each position."""
-        answers = []
-        for row, asked in zip(tokens.tolist(), positions.tolist(), strict=True):
-            bound = {(row[3 * i], row[3 * i + 1]): row[3 * i + 2] for i in range(self.num_pairs)}
-            answers.append([bound.get((row[position - 1], row[position]), 0) for position in asked])
-        return torch.tensor(answers, device=tokens.device)
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        """A dictionary of the context, asked for the two tokens that end at each place."""
+        bound = {(row[3 * i], row[3 * i + 1]): row[3 * i + 2] for i in range(self.num_pairs)}
+        return [bound.get((row[place - 1], row[place]), 0) for place in places]
 
     def spell(self, token: int) -> str:
         """`a1`, `b2`, `v7`, and `.` for token 0."""

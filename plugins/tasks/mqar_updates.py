@@ -83,13 +83,10 @@ class UpdatedAssociativeRecall(RecallTask):
         tokens.scatter_(1, columns, torch.cat([keys, keys[:, :u], values, queries], dim=1))
         return self.make_batch(tokens, positions, targets)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """A dictionary of the context, in which a later binding overwrites an earlier one."""
-        answers, end = [], self._context
-        for row, asked in zip(tokens.tolist(), positions.tolist(), strict=True):
-            bound = dict(zip(row[:end:2], row[1:end:2], strict=True))
-            answers.append([bound.get(row[position], 0) for position in asked])
-        return torch.tensor(answers, device=tokens.device)
+        bound = dict(zip(row[: self._context : 2], row[1 : self._context : 2], strict=True))
+        return [bound.get(row[place], 0) for place in places]
 
     def spell(self, token: int) -> str:
         """`k7`, `v3`, and `.` for token 0."""

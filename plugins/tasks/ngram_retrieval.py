@@ -103,12 +103,9 @@ class NgramRetrieval(SizedTask):
         shown = torch.arange(self.query_length + self.answer_length, device=index.device)
         return self._write(symbols, lengths, symbols.gather(1, place + shown))
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """What follows the copy of the query in the sequence that is asked for: read token by token."""
-        rows = zip(tokens.tolist(), positions[:, 0].tolist(), strict=True)
-        return torch.tensor([self._solve_one(row[: asked + 1]) for row, asked in rows], device=tokens.device)
-
-    def _solve_one(self, prompt: list[int]) -> list[int]:
+        prompt = row[: places[0] + 1]
         if self.query_order == "suffix":
             sequence, question = prompt[1 : prompt.index(BOS, 1)], prompt[prompt.index(QUERY) + 1 : -1]
         else:

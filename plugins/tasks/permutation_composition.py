@@ -63,14 +63,11 @@ class PermutationComposition(RecallTask):
         positions = torch.arange(self.length - n, self.length, device=index.device)
         return self.make_batch(tokens, positions, sigma.gather(1, tau))
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """Follow every point through both tables, read by their tokens."""
-        answers, values = [], range(self.max_entries)
-        for row in tokens.tolist():
-            sigma = dict(enumerate(token for token in row if token in values))
-            tau = [token - self.max_entries for token in row if token - self.max_entries in values]
-            answers.append([sigma[point] for point in tau])
-        return torch.tensor(answers).view_as(positions)
+        values = range(self.max_entries)
+        sigma = [token for token in row if token in values]
+        return [sigma[token - self.max_entries] for token in row if token - self.max_entries in values]
 
     def spell(self, token: int) -> str:
         if token == 2 * self.max_entries:

@@ -89,12 +89,9 @@ class PositionRetrieval(RecallTask):
             symbols = (others + (others >= query)).scatter_(1, place, query)
         return self._write(symbols + NUM_SPECIAL, query + NUM_SPECIAL, place + NUM_SPECIAL + self.max_tokens)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """Where the query stands in the sequence between [BOS] and the end, and [BOS] if it is asked for."""
-        rows = zip(tokens.tolist(), positions[:, 0].tolist(), strict=True)
-        return torch.tensor([self._solve_one(row[: asked + 1]) for row, asked in rows], device=tokens.device)
-
-    def _solve_one(self, prompt: list[int]) -> list[int]:
+        prompt = row[: places[0] + 1]
         sequence, query = prompt[prompt.index(BOS) + 1 :], prompt[prompt.index(QUERY) + 1]
         return [NUM_SPECIAL + self.max_tokens + sequence.index(query), BOS][: self.num_targets]
 

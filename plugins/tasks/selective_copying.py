@@ -57,14 +57,11 @@ class SelectiveCopying(RecallTask):
         tokens[:, end:] = COPY
         return self.make_batch(tokens, torch.arange(end, self.length, device=index.device), symbols)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """The k-th symbol at the k-th `[COPY]`."""
-        answers = []
-        for row, places in zip(tokens.tolist(), positions.tolist(), strict=True):
-            first = row.index(COPY)
-            symbols = [token for token in row[:first] if token != NOISE]
-            answers.append([symbols[place - first] for place in places])
-        return torch.tensor(answers, device=tokens.device)
+        first = row.index(COPY)
+        symbols = [token for token in row[:first] if token != NOISE]
+        return [symbols[place - first] for place in places]
 
     def spell(self, token: int) -> str:
         """`.` for noise, `[COPY]`, and `s3` for symbol 3."""

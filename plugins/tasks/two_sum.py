@@ -74,11 +74,9 @@ class TwoSum(SizedTask):
         tokens = torch.where(replaced, others, planted)
         return self.make_batch(tokens, position, answer + self.max_modulus, answer=answer[:, 0])
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """Add every pair."""
-        rows = zip(tokens.tolist(), positions.tolist(), strict=True)
-        answers = [[any((row[i] + x) % self.modulus == 0 for x in row[:i]) for i in at] for row, at in rows]
-        return torch.tensor(answers).to(torch.int64) + self.max_modulus
+        return [self.max_modulus + any((row[i] + x) % self.modulus == 0 for x in row[:i]) for i in places]
 
     def spell(self, token: int) -> str:
         return str(token) if token < self.max_modulus else ("[NO]", "[YES]")[token - self.max_modulus]

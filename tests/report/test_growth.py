@@ -9,7 +9,7 @@ import pytest
 
 from hybrids import cli
 from hybrids.model.backbone import Backbone
-from hybrids.report.terminal.growth import COLUMNS, contexts_around, csv_rows, draw_growth, measure_growth, table_rows
+from hybrids.report.terminal.growth import COLUMNS, contexts_around, draw_growth, growth_csv, measure_growth, table_rows
 
 
 @pytest.fixture
@@ -57,9 +57,7 @@ def test_the_total_is_the_sum_and_the_table_says_it(growths):
 
 def test_coordinates_follow_from_the_csv_alone(growths):
     found = growths("LA", [64, 128])
-    text = io.StringIO()
-    csv.writer(text).writerows(csv_rows(found))
-    rows = list(csv.DictReader(io.StringIO(text.getvalue())))
+    rows = list(csv.DictReader(io.StringIO(growth_csv(found))))
     once, twice = (next(r for r in rows if r["layer"] == "total" and r["context"] == n) for n in ("64", "128"))
     expected = 1 - math.log2(int(twice["step_flops"]) / int(once["step_flops"]))
     assert found[-1].coordinates(64).efficiency == pytest.approx(expected)

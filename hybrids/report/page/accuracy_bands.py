@@ -6,7 +6,7 @@ from statistics import fmean
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Still
 
-from hybrids.report.page.style import Row, add_legend, by_label, column, hover, marks
+from hybrids.report.page.style import Row, add_legend, by_label, column, curve, marks
 
 BAND = ("accuracy", "low", "high", "seeds")
 """Columns of a band."""
@@ -24,9 +24,9 @@ def draw_bands_still(rows: Sequence[Row], x: str, title: str) -> Still:
     look = marks(column(rows, "label"))
     for label, group in by_label(rows).items():
         ordered, mark = sorted(group, key=lambda row: row[x]), look[label]
-        xs, ys = column(ordered, x), column(ordered, "accuracy")
+        xs = column(ordered, x)
         axes.fill_between(xs, column(ordered, "low"), column(ordered, "high"), color=mark.colour, alpha=0.15, lw=0)
-        axes.plot(xs, ys, color=mark.colour, ls=mark.line, marker=mark.marker, label=label)
+        axes.plot(xs, column(ordered, "accuracy"), **mark.still, label=label)
         for row in ordered:
             if not row.get("chosen", True):
                 axes.plot(row[x], row["accuracy"], mark.marker, color=mark.colour, mfc="white")
@@ -45,31 +45,22 @@ def draw_bands_interactive(rows: Sequence[Row], x: str, title: str) -> go.Figure
     figure = go.Figure()
     look = marks(column(rows, "label"))
     for label, group in by_label(rows).items():
-        ordered = sorted(group, key=lambda row: row[x])
-        xs, colour = column(ordered, x), look[label].colour
-        hollow = [look[label].symbol if row.get("chosen", True) else f"{look[label].symbol}-open" for row in ordered]
+        ordered, mark = sorted(group, key=lambda row: row[x]), look[label]
+        xs = column(ordered, x)
+        symbols = [mark.symbol if row.get("chosen", True) else f"{mark.symbol}-open" for row in ordered]
         area = go.Scatter(
             x=xs + xs[::-1],
             y=column(ordered, "high") + column(ordered, "low")[::-1],
             fill="toself",
-            fillcolor=colour,
+            fillcolor=mark.colour,
             opacity=0.15,
             line={"width": 0},
             hoverinfo="skip",
             legendgroup=label,
             showlegend=False,
         )
-        line = go.Scatter(
-            x=xs,
-            y=column(ordered, "accuracy"),
-            mode="lines+markers",
-            name=label,
-            legendgroup=label,
-            line={"color": colour, "dash": look[label].dash},
-            marker={"symbol": hollow, "size": 9},
-            **hover(ordered),
-        )
-        figure.add_traces([area, line])
+        line = curve(ordered, x, "accuracy", label=label, mark=mark, symbol=symbols, size=9)
+        figure.add_traces([area, go.Scatter(**line)])
     figure.update_xaxes(title_text=title, type="log", tickmode="array", tickvals=sorted(set(column(rows, x))))
     figure.update_yaxes(title_text="test accuracy", range=[-0.03, 1.05])
     return figure.update_layout(height=480)

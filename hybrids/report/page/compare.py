@@ -157,13 +157,12 @@ class Comparison:
 
     def _family_key(self, run: ReportedRun) -> dict[str, str]:
         values = self.differing(run, task=False) | self.differing(run, task=True)
-        matched = run.config.get("matched")
-        own = {"matched": matched} if matched else {"depth": len(run.pattern)}
-        if matched:
+        if matched := run.config.get("matched"):
             values.pop("model.d_model", None)
-        depths = {len(other.pattern) for other in self.runs}
-        shown = own if matched or len(depths) > 1 else {}
-        return {key: str(value) for key, value in (values | shown).items()}
+            values["matched"] = matched
+        elif len({len(other.pattern) for other in self.runs}) > 1:
+            values["depth"] = len(run.pattern)
+        return {key: str(value) for key, value in values.items()}
 
     def shared(self) -> dict[str, Any]:
         """Settings that differ from their defaults, or have none, and are the same in every run that has them."""

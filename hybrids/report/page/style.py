@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from matplotlib.axes import Axes
@@ -38,6 +39,11 @@ class Mark(NamedTuple):
     dash: str
     """Of plotly."""
 
+    @property
+    def still(self) -> dict[str, Any]:
+        """Settings of a line of matplotlib."""
+        return {"color": self.colour, "ls": self.line, "marker": self.marker}
+
 
 _MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"), ("^", "triangle-up"), ("v", "triangle-down"))
 _LINES = (("-", "solid"), ("--", "dash"), (":", "dot"), ("-.", "dashdot"))
@@ -53,11 +59,12 @@ def marks(labels: Iterable[Any]) -> dict[Any, Mark]:
     return looks
 
 
-def by_label(rows: Iterable[M], key: str = "label") -> dict[Any, list[M]]:
-    """Rows by the value of one column, in the order of first use."""
+def by_label(rows: Iterable[M], *keys: str) -> dict[Any, list[M]]:
+    """Rows by their label, or by the value of another column or of several, in the order of first use."""
+    value = itemgetter(*keys or ("label",))
     groups: dict[Any, list[M]] = {}
     for row in rows:
-        groups.setdefault(row[key], []).append(row)
+        groups.setdefault(value(row), []).append(row)
     return groups
 
 
@@ -84,6 +91,23 @@ def spell(value: Any) -> str:
 def hover(rows: Iterable[Row]) -> dict[str, Any]:
     """Settings of a plotly trace that shows the row of the table behind every point."""
     return {"text": [describe(row) for row in rows], "hoverinfo": "text"}
+
+
+def points(rows: Sequence[Row], x: str, y: str) -> dict[str, Any]:
+    """Settings of a plotly trace with a point for every row, at two of its columns, that shows the row."""
+    return {"x": column(rows, x), "y": column(rows, y), **hover(rows)}
+
+
+def curve(rows: Sequence[Row], x: str, y: str, *, label: str, mark: Mark, **marker: Any) -> dict[str, Any]:
+    """Settings of a plotly trace that joins such points; `marker` is what sets its markers apart."""
+    return {
+        **points(rows, x, y),
+        "mode": "lines+markers",
+        "name": label,
+        "legendgroup": label,
+        "line": {"color": mark.colour, "dash": mark.dash},
+        "marker": {"symbol": mark.symbol, "size": 8, **marker},
+    }
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NoReturn
 
 import torch
@@ -23,6 +25,7 @@ ASKED, TARGET, WRONG, UNSEEN, RETURNED = "bold yellow", "green", "bold red", "di
 
 _SPLITS = {split.name.lower(): split for split in Split}
 _INDENT, _PIPE_WIDTH = 4, 120
+_STATED = ("chance_accuracy", "facts", "bits", "vocab_size", "length", "num_targets", "facts_end", "generated_on")
 _LONGEST_RUN = 3
 """Of equal tokens at the end; a longer one is shown once, with its length."""
 
@@ -88,18 +91,12 @@ def _spell_trace(task: DecodedTask, episode: Episode) -> SpelledTrace:
 
 def describe(task: Task) -> dict[str, Any]:
     """What a task states of itself, and its settings."""
+    name = registry.name_of(type(task))
     stated = {
-        "name": registry.name_of(type(task)),
-        "source": registry.get("task", registry.name_of(type(task))).source,
+        "name": name,
+        "source": registry.get("task", name).source,
         "settings": task.settings(),
-        "chance_accuracy": task.chance_accuracy,
-        "facts": task.facts,
-        "bits": task.bits,
-        "vocab_size": task.vocab_size,
-        "length": task.length,
-        "num_targets": task.num_targets,
-        "facts_end": task.facts_end,
-        "generated_on": task.generated_on,
+        **{name: getattr(task, name) for name in _STATED},
         "slice_values": {key: list(values) for key, values in task.slice_values.items()},
         "sizes": {key: list(values) for key, values in task.sizes.items()},
     }
@@ -209,13 +206,13 @@ def _answer_text(answer: SpelledAnswer) -> Text:
 
 
 def _trace_text(trace: SpelledTrace) -> list[Text]:
-    words, is_inside = [], False
-    for place, (word, returned) in enumerate(zip(trace.trace, trace.returned, strict=True)):
-        follows = trace.returned[place + 1 : place + 2] == [True]
-        opens, closes = returned and not is_inside, returned and not follows
-        text = f"{'{' if opens else ''}{word}{'}' if closes else ''}"
-        words.append(Text(text, style=RETURNED if returned else TARGET))
-        is_inside = returned
+    words = []
+    for is_returned, run in groupby(zip(trace.returned, trace.trace, strict=True), key=itemgetter(0)):
+        spelt = [word for _, word in run]
+        if is_returned:
+            spelt[0] = "{" + spelt[0]
+            spelt[-1] += "}"
+        words += [Text(word, style=RETURNED if is_returned else TARGET) for word in spelt]
     return words
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal.state import LayerPart, measure_parts
+from hybrids.training.files import to_csv
 from hybrids.triangle.coordinates import Coordinates, Measured, locate
 
 COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
@@ -33,8 +35,8 @@ class Growth:
 def contexts_around(context: int) -> list[int]:
     """`context` and its doubles and halves, from a sixteenth to four times; UserError below 1."""
     check_number("context", context, 1, why="nothing grows from an empty context")
-    halves = [context // 2**k for k in range(4, 0, -1) if context // 2**k >= 1]
-    return [*dict.fromkeys(halves), context, 2 * context, 4 * context]
+    halves = [context // 2**k for k in range(4, 0, -1) if context >= 2**k]
+    return [*halves, context, 2 * context, 4 * context]
 
 
 def measure_growth(backbone: Backbone, contexts: Sequence[int]) -> list[Growth]:
@@ -66,10 +68,10 @@ def table_rows(growths: Sequence[Growth], context: int) -> list[list[str]]:
     return rows
 
 
-def csv_rows(growths: Sequence[Growth]) -> list[list[object]]:
-    """Everything measured, with a header."""
+def growth_csv(growths: Sequence[Growth]) -> str:
+    """Everything measured."""
     rows = [[growth.layer, *one] for growth in growths for one in growth.measured]
-    return [["layer", *Measured._fields], *rows]
+    return to_csv(["layer", *Measured._fields], rows)
 
 
 def draw_growth(growths: Sequence[Growth], context: int, path: Path, *, title: str) -> None:
@@ -93,14 +95,9 @@ def _draw(axes: Axes, growths: Sequence[Growth], quantity: str, title: str, unit
         curves.setdefault(tuple(getattr(one, quantity) for one in growth.measured), []).append(growth.layer)
     contexts = [one.context for one in growths[0].measured]
     for values, layers in curves.items():
-        is_total = "total" in layers
-        name = ", ".join(layers)
-        axes.plot(
-            contexts, values, marker=".", label=name, color="black" if is_total else None, lw=2 if is_total else 1.2
-        )
+        look: dict[str, Any] = {"color": "black", "lw": 2} if "total" in layers else {"lw": 1.2}
+        axes.plot(contexts, values, marker=".", label=", ".join(layers), **look)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xlabel("context (tokens)")
-    axes.set_ylabel(unit)
+    axes.set(yscale="log", xlabel="context (tokens)", ylabel=unit)
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -30,9 +29,7 @@ class RunsBar:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
     @property
@@ -50,8 +47,7 @@ class RunsBar:
     def end(self, trial: Trial, result: Result) -> None:
         self.num_ended, self.seconds = self.num_ended + 1, self.seconds + result["seconds"]
         self.since = time.monotonic()
-        if self.num_ended > self.num_runs:  # a bisection takes as many runs as it takes
-            self.num_runs = self.num_ended
+        self.num_runs = max(self.num_runs, self.num_ended)  # a bisection takes as many runs as it takes
         self.progress.update(self.task, completed=self.num_ended, total=self.num_runs)
         facts = max(trial.curve)
         found = f"accuracy {trial.curve[facts]:.4f} at K={facts}" if len(trial.curve) == 1 else f"{trial.capacity:.2f}"

@@ -26,6 +26,8 @@ Panel = (
 RATE, PATTERN, SEED, WIDTH = "optim.lr", "pattern", "seed", "model.d_model"
 """Settings of a run as W&B has them."""
 
+_shown = wr.SummaryMetric
+
 _UNUSABLE = re.compile(r"[/\\#?%:\"']")
 
 
@@ -124,16 +126,12 @@ def _learning() -> Section:
 
 
 def _recall() -> Section:
-    panels: list[Panel] = [
-        wr.ScatterPlot(
-            title=f"Recalled bits against state bits, at {_times(factor)}",
-            x=_shown(place_key(factor, "facts_state_bits")),
-            y=_shown(place_key(factor, "recalled_bits")),
-            log_x=True,
-            log_y=True,
-        )
-        for factor in FACTORS
-    ]
+    panels: list[Panel] = []
+    for factor in FACTORS:
+        where = "the training context" if factor == 1 else f"{factor} times that"
+        title = f"Recalled bits against state bits, at {where}"
+        x, y = _shown(place_key(factor, "facts_state_bits")), _shown(place_key(factor, "recalled_bits"))
+        panels.append(wr.ScatterPlot(title=title, x=x, y=y, log_x=True, log_y=True))
     panels.append(_bars("Share of the state that is used", place_key(1, "utilisation")))
     text = (
         "Bits recalled against bits of the state after the last fact and before any query, one point a run, both axes "
@@ -146,12 +144,8 @@ def _triangle() -> Section:
     names = ("efficiency", "compactness", "recall")
     bars: list[Panel] = [_bars(name.capitalize(), place_key(1, name)) for name in names]
     pairs = [
-        wr.ScatterPlot(
-            title=f"{vertical.capitalize()} against {horizontal}",
-            x=_shown(place_key(1, horizontal)),
-            y=_shown(place_key(1, vertical)),
-        )
-        for horizontal, vertical in PAIRS
+        wr.ScatterPlot(title=f"{y.capitalize()} against {x}", x=_shown(place_key(1, x)), y=_shown(place_key(1, y)))
+        for x, y in PAIRS
     ]
     columns = [
         _axis(wr.Config(PATTERN), "pattern"),
@@ -226,14 +220,6 @@ def _bars(title: str, *keys: str) -> wr.BarPlot:
 
 def _axis(metric: wr.Config | wr.SummaryMetric, name: str, *, log: bool = False) -> wr.ParallelCoordinatesPlotColumn:
     return wr.ParallelCoordinatesPlotColumn(metric=metric, display_name=name, log=log or None)
-
-
-def _shown(key: str) -> wr.SummaryMetric:
-    return wr.SummaryMetric(key)
-
-
-def _times(factor: int) -> str:
-    return "the training context" if factor == 1 else f"{factor} times that"
 
 
 _PLACE_COLUMNS = ("efficiency", "compactness", "recall", "recalled_bits", "utilisation", "law_broken")

@@ -128,13 +128,11 @@ class IsTree(RecallTask, DecodedTask):
         label = graphs.is_tree.to(torch.int64)
         return self.make_batch(tokens, positions, trace.targets, valid=trace.valid, is_tree=label)
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        """What stands after each position once the trace is written behind the prompt, step by step."""
-        rows = []
-        for prompt, places in zip(tokens[:, : self.prompt_length].tolist(), positions.tolist(), strict=True):
-            text = prompt + self._solve_prompt(prompt)
-            rows.append([text[place + 1] if place + 1 < len(text) else PAD for place in places])
-        return torch.tensor(rows, device=tokens.device)
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        """What stands after each place once the trace is written behind the prompt, step by step."""
+        prompt = row[: self.prompt_length]
+        text = prompt + self._solve_prompt(prompt)
+        return [text[place + 1] if place + 1 < len(text) else PAD for place in places]
 
     def episodes(self, index: Int[Tensor, " B"], *, seed: int, split: Split) -> list[Episode]:
         batch = self.sample(index, seed=seed, split=split)

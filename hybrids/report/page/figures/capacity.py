@@ -17,6 +17,10 @@ from hybrids.studies.capacity.record import Found
 _FOUND = ("facts", "low", "high", "coverage", "is_lower_bound", "never_learned", "seeds")
 _RATES = ("learning_rate", "window_low", "window_high", "window_decades", "rates")
 _SIZES = ("d_model", "parameters", "state_bits", "bound", "utilisation", "confirmed", "steps")
+_AS_RECORDED = (
+    *("search", "pattern", "facts", "coverage", "is_lower_bound"),
+    *("window_decades", "state_bits", "bound", "utilisation", "confirmed"),
+)
 
 
 def _tabulate(comparison: Comparison) -> Series:
@@ -24,7 +28,7 @@ def _tabulate(comparison: Comparison) -> Series:
     rows, notes = [], []
     for label, found in zip(_labels(comparison), comparison.searches, strict=True):
         if found.runs:
-            rows.append({"label": label, "search": found.search, "pattern": found.pattern, **_numbers(found)})
+            rows.append({"label": label, **_numbers(found)})
         if found.runs and found.facts is None:
             notes.append(f"{label}: no K*, for no seed learned to recall even one fact with accuracy 0.9")
         if found.reasons:
@@ -59,25 +63,17 @@ def _labels(comparison: Comparison) -> list[str]:
 
 def _numbers(found: Found) -> Row:
     low, high = found.interval or (None, None)
-    return {
-        "facts": found.facts,
+    return {name: getattr(found, name) for name in _AS_RECORDED} | {
         "low": low,
         "high": high,
-        "coverage": found.coverage,
-        "is_lower_bound": found.is_lower_bound,
         "never_learned": found.num_never_learned,
         "seeds": found.num_seeds,
         "learning_rate": found.rate,
         "window_low": min(found.window, default=None),
         "window_high": max(found.window, default=None),
-        "window_decades": found.window_decades,
         "rates": " ".join(f"{rate:g}" for rate in found.rates),
         "d_model": found.size["d_model"],
         "parameters": found.size["params"],
-        "state_bits": found.state_bits,
-        "bound": found.bound,
-        "utilisation": found.utilisation,
-        "confirmed": found.confirmed,
         "steps": max(trial["steps"] for trial in found.trials),
     }
 
@@ -106,14 +102,13 @@ def _draw_still(rows: Sequence[Row]) -> Still:
         _draw_window(panels[1], height, row, look[row["label"]].colour)
     for axes, name in zip(panels, _TITLES, strict=True):
         axes.set(xscale="log", xlabel=name)
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     low, high, ticks = _facts_axis(rows)
     panels[0].set_xlim(low, high)
     panels[0].set_xticks(ticks, [str(tick) for tick in ticks])
     rates = sorted({rate for row in rows for rate in _tried(row)})
     panels[1].set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45 if len(rates) > 6 else 0)
-    for axes in panels:
-        axes.minorticks_off()
     panels[0].set_yticks(range(len(rows)), column(rows, "label"))
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     return figure

@@ -1,13 +1,14 @@
 """What is still recalled through a state that is rounded to fewer bits, as `hybrids bits` measures it."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Still
 
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
-from hybrids.report.page.style import Row, add_legend, by_label, column, hover, logarithmic, marks
+from hybrids.report.page.style import Row, add_legend, by_label, column, curve, logarithmic, marks
 from hybrids.studies.effective_bits.measure import KEPT, Rounded
 
 _STATE = ("label", "learning_rate", "seed", "context", "state", "bits_per_element", "total_bits")
@@ -74,11 +75,11 @@ def _draw_still(rows: Sequence[Row]) -> Still:
     axes = figure.subplots()
     axes.axhline(KEPT, color="0.5", ls=":", lw=1)
     look = marks(column(rows, "label"))
-    for label, is_first, curve in _curves(rows):
+    for label, is_first, run in _curves(rows):
         mark = look[label]
-        xs, ys, name = column(curve, "total_bits"), column(curve, "share_kept"), label if is_first else None
-        axes.plot(xs, ys, color=mark.colour, ls=mark.line, marker=mark.marker, ms=5, label=name)
-        best = [row for row in curve if row["is_smallest"]]
+        xs, ys, name = column(run, "total_bits"), column(run, "share_kept"), label if is_first else None
+        axes.plot(xs, ys, **mark.still, ms=5, label=name)
+        best = [row for row in run if row["is_smallest"]]
         ring = {"mfc": "none", "mec": mark.colour, "ms": 13, "mew": 1.5}
         axes.plot(column(best, "total_bits"), column(best, "share_kept"), "o", **ring)
     axes.set(xscale="log", xlabel="state after the last fact (bits)", ylabel="share of the recalled bits kept")
@@ -91,24 +92,15 @@ def _draw_still(rows: Sequence[Row]) -> Still:
 def _draw_interactive(rows: Sequence[Row]) -> go.Figure:
     figure = go.Figure()
     look = marks(column(rows, "label"))
-    for label, is_first, curve in _curves(rows):
-        mark, best = look[label], column(curve, "is_smallest")
-        trace = go.Scatter(
-            x=column(curve, "total_bits"),
-            y=column(curve, "share_kept"),
-            mode="lines+markers",
-            name=label,
-            legendgroup=label,
-            showlegend=is_first,
-            line={"color": mark.colour, "dash": mark.dash},
-            marker={
-                "symbol": ["circle-open" if is_best else mark.symbol for is_best in best],
-                "size": [16 if is_best else 8 for is_best in best],
-                "line": {"width": 2},
-            },
-            **hover(curve),
-        )
-        figure.add_trace(trace)
+    for label, is_first, run in _curves(rows):
+        mark, best = look[label], column(run, "is_smallest")
+        ring: dict[str, Any] = {
+            "symbol": ["circle-open" if is_best else mark.symbol for is_best in best],
+            "size": [16 if is_best else 8 for is_best in best],
+            "line": {"width": 2},
+        }
+        line = curve(run, "total_bits", "share_kept", label=label, mark=mark, **ring)
+        figure.add_trace(go.Scatter(**line, showlegend=is_first))
     figure.add_hline(y=KEPT, line={"color": "#888888", "dash": "dot"})
     figure.update_xaxes(title_text="state after the last fact (bits)", **logarithmic(column(rows, "total_bits")))
     figure.update_yaxes(title_text="share of the recalled bits kept", range=_shares(rows))

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from hybrids.report.page.compare import Comparison, join_names
 from hybrids.report.page.figure import Drawing, Figure, Series
-from hybrids.report.page.style import Row, add_legend, by_label, column, hover, logarithmic, marks
+from hybrids.report.page.style import Row, add_legend, by_label, column, curve, logarithmic, marks
 
 _QUANTITIES = {"state_bits": "state (bits)", "step_flops": "one decode step (FLOPs)"}
 
@@ -45,9 +45,7 @@ def _draw_still(rows: Sequence[Row]) -> Still:
     contexts = sorted(set(column(rows, "context")))
     for axes, (quantity, name) in zip(panels, _QUANTITIES.items(), strict=True):
         for label, group in curves.items():
-            mark = look[label]
-            xs, ys = column(group, "context"), column(group, quantity)
-            axes.plot(xs, ys, color=mark.colour, ls=mark.line, marker=mark.marker, label=label)
+            axes.plot(column(group, "context"), column(group, quantity), **look[label].still, label=label)
         axes.set(xscale="log", yscale="log", xlabel="context (tokens)", ylabel=name)
         axes.set_xticks(contexts, [str(context) for context in contexts])
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
@@ -62,18 +60,8 @@ def _draw_interactive(rows: Sequence[Row]) -> go.Figure:
     look = marks(curves)
     for label, group in curves.items():
         for i, quantity in enumerate(_QUANTITIES, start=1):
-            trace = go.Scatter(
-                x=column(group, "context"),
-                y=column(group, quantity),
-                mode="lines+markers",
-                name=label,
-                legendgroup=label,
-                showlegend=i == 1,
-                line={"color": look[label].colour, "dash": look[label].dash},
-                marker={"symbol": look[label].symbol, "size": 8},
-                **hover(group),
-            )
-            figure.add_trace(trace, row=1, col=i)
+            line = curve(group, "context", quantity, label=label, mark=look[label])
+            figure.add_trace(go.Scatter(**line, showlegend=i == 1), row=1, col=i)
     contexts = sorted(set(column(rows, "context")))
     figure.update_xaxes(title_text="context (tokens)", type="log", tickmode="array", tickvals=contexts)
     for i, (quantity, name) in enumerate(_QUANTITIES.items(), start=1):

@@ -23,17 +23,9 @@ def _tabulate(comparison: Comparison) -> Series:
         scores = [run.result["test"]["accuracy"] or 0.0 for run in model.runs]
         found = [place["recall"] for run in model.runs for place in run.places[:1]]
         recalls = [recall for recall in found if recall is not None]
+        told = {"accuracy": fmean(scores), "recall": fmean(recalls) if recalls else None, "seeds": len(scores)}
         for layer, holds in enumerate(comparison.holds_letter(model.first)):
-            rows.append(
-                {
-                    "label": model.label,
-                    "layer": layer,
-                    "holds_letter": holds,
-                    "accuracy": fmean(scores),
-                    "recall": fmean(recalls) if recalls else None,
-                    "seeds": len(scores),
-                }
-            )
+            rows.append({"label": model.label, "layer": layer, "holds_letter": holds, **told})
     if len({model.pattern for model in models}) < 2:
         rows, notes = [], [f"fewer than two patterns have {letter} in some of their layers but not in all"]
     caption = f"Where {letter} stands, and the test accuracy and Recall (at the training context) that come of it."
@@ -60,9 +52,9 @@ def _draw_still(rows: Sequence[Row]) -> Still:
                 axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.5 else "black")
         colours = matplotlib.colormaps[SCALE].with_extremes(bad="0.92")
         axes.imshow(cells, vmin=0, vmax=1, cmap=colours, aspect="auto")
-        axes.set(title=score, xlabel="layer", xticks=range(len(layers)), yticks=range(len(labels)))
-        axes.set_xticklabels([str(layer) for layer in layers])
-        axes.set_yticklabels(labels)
+        axes.set(title=score, xlabel="layer")
+        axes.set_xticks(range(len(layers)), layers)
+        axes.set_yticks(range(len(labels)), labels)
     figure.colorbar(panels[-1].images[0], ax=list(panels))
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Still
 from hybrids.report.page.collect import ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
-from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, hover, logarithmic, marks
+from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, logarithmic, marks, points
 
 _EFFECTIVE = ("effective_bits", "effective_recalled", "effective_utilisation")
 _SETTINGS = ("label", "context", "learning_rate", "seed")
@@ -126,16 +126,14 @@ def _draw_interactive(rows: Sequence[Row]) -> go.Figure:
         symbols = [symbol if row["recalled_bits"] > 0 else f"{symbol}-open" for row in group]
         above = [row["recalled_high"] - row["recalled_bits"] if _has_interval(row) else 0 for row in group]
         below = [row["recalled_bits"] - row["recalled_low"] if _has_interval(row) else 0 for row in group]
-        points = go.Scatter(
-            x=column(group, "state_bits"),
-            y=column(group, "drawn_at"),
+        trace = go.Scatter(
+            **points(group, "state_bits", "drawn_at"),
             error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1},
             mode="markers",
             name=label,
-            **hover(group),
             marker={"symbol": symbols, "size": 9, "color": look[label].colour, "opacity": 0.8},
         )
-        figure.add_trace(points)
+        figure.add_trace(trace)
     for number, (label, group) in enumerate(by_label(_with_effective(rows)).items()):
         figure.add_traces(_effective_traces(group, look[label].colour, is_first=number == 0))
     broken = [row for row in rows if row["law_broken"]]
@@ -167,14 +165,12 @@ def _effective_traces(rows: Sequence[Row], colour: str, *, is_first: bool) -> li
         showlegend=False,
     )
     crosses = go.Scatter(
-        x=column(rows, "effective_bits"),
-        y=column(rows, "effective_recalled"),
+        **points(rows, "effective_bits", "effective_recalled"),
         mode="markers",
         name="effective bits",
         legendgroup="effective",
         showlegend=is_first,
         marker={"symbol": "x", "size": 9, "color": colour},
-        **hover(rows),
     )
     return [lines, crosses]
 

@@ -1,7 +1,7 @@
 """The triangle: Efficiency, Compactness and Recall of every model, in pairs and all three, with paths between them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any
@@ -112,19 +112,18 @@ def _has_shares(row: Row) -> bool:
     return bool(row["total"]) and min(row[key] for key in _COORDINATES) >= 0
 
 
-def _in_place(rows: Iterable[Row], kind: str, needed: Sequence[str]) -> list[Row]:
+def _in_place(rows: Iterable[Row], kind: str, needed: Collection[str]) -> list[Row]:
     """Models or path vertices with all `needed` coordinates."""
     return [row for row in rows if row["kind"] == kind and None not in [row[key] for key in needed]]
 
 
-def _paths(rows: Iterable[Row], needed: Sequence[str]) -> dict[tuple[str, int], list[Row]]:
+def _paths(rows: Iterable[Row], needed: Collection[str]) -> dict[tuple[str, int], list[Row]]:
     """Vertices of every path, by family and context; a single vertex is no path."""
-    found: dict[tuple[str, int], list[Row]] = {}
-    for row in _in_place(rows, "path", needed):
-        found.setdefault((row["family"], row["context"]), []).append(row)
+    found = by_label(_in_place(rows, "path", needed), "family", "context")
     return {key: vertices for key, vertices in found.items() if len(vertices) > 1}
 
 
+_TICKS = [0, 0.25, 0.5, 0.75, 1]
 _SUM = Normalize(0, 3)
 _CORNERS = {"recall": (0.5, math.sqrt(3) / 2), "efficiency": (0.0, 0.0), "compactness": (1.0, 0.0)}
 
@@ -136,7 +135,7 @@ def _pairs_still(rows: Sequence[Row]) -> Still:
     panels = figure.subplots(1, len(PAIRS))
     for axes, (x, y) in zip(panels, PAIRS, strict=True):
         _draw_places(axes, rows, (x, y), lambda row, x=x, y=y: (row[x], row[y]))
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticks(_TICKS)
         axes.set(xlabel=x.title(), ylabel=y.title(), xlim=(-0.3, 1.3), ylim=(-0.06, 1.1))
         axes.grid(alpha=0.3)
     _add_colour_bar(figure, list(panels))
@@ -216,20 +215,15 @@ def _add_colour_bar(figure: Still, axes: list[Axes]) -> None:
 
 _GAP = 2 * "\N{EN SPACE}"
 """Keeps a name clear of the mark that it belongs to."""
-_TICKS = [0, 0.25, 0.5, 0.75, 1]
 
-TraceAxes = Callable[[Sequence[Row]], dict[str, list[float]]]
-"""Rows as the coordinates of a plotly trace."""
+TraceAxes = Mapping[str, str]
+"""By the name of an axis of a plotly trace, the coordinate on it."""
 
 
 def _pairs_interactive(rows: Sequence[Row]) -> go.Figure:
     figure = make_subplots(rows=1, cols=len(PAIRS), horizontal_spacing=0.09)
     for i, (x, y) in enumerate(PAIRS, start=1):
-
-        def axes(rows: Sequence[Row], x: str = x, y: str = y) -> dict[str, list[float]]:
-            return {"x": column(rows, x), "y": column(rows, y)}
-
-        for trace in _traces(rows, (x, y), go.Scatter, axes):
+        for trace in _traces(rows, go.Scatter, {"x": x, "y": y}):
             trace.showlegend = trace.showlegend is not False and i == 1
             figure.add_trace(trace, row=1, col=i)
         figure.update_xaxes(title_text=x.title(), range=[-0.38, 1.28], tickvals=_TICKS, row=1, col=i)
@@ -239,12 +233,7 @@ def _pairs_interactive(rows: Sequence[Row]) -> go.Figure:
 
 def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
     sides = {"a": "recall", "b": "efficiency", "c": "compactness"}
-
-    def axes(rows: Sequence[Row]) -> dict[str, list[float]]:
-        return {side: column(rows, name) for side, name in sides.items()}
-
-    shown = [row for row in rows if _has_shares(row)]
-    figure = go.Figure(_traces(shown, _COORDINATES, go.Scatterternary, axes))
+    figure = go.Figure(_traces([row for row in rows if _has_shares(row)], go.Scatterternary, sides))
     figure.update_traces(cliponaxis=False)
     look = {"showticklabels": False, "dtick": 0.25, "gridcolor": "#dddddd", "linecolor": "#666666"}
     ternary = {f"{side}axis": {"title": {"text": name.title()}, **look} for side, name in sides.items()}
@@ -252,14 +241,14 @@ def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
     return _colour(figure, 560)
 
 
-def _traces(rows: Sequence[Row], needed: Sequence[str], kind: Any, axes: TraceAxes) -> list[Any]:
+def _traces(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
     """A line for each path, with an arrow head at every vertex but the first; then the models."""
-    found = _paths(rows, needed)
+    found = _paths(rows, axes.values())
     look = marks(family for family, _ in found)
     first = min((context for _, context in found), default=None)
     lines = [
         kind(
-            **axes(vertices),
+            **_along(vertices, axes),
             **(_name_ends(vertices) if context == first else {"mode": "lines+markers"}),
             line={"color": look[family].colour, "width": 1.5, "dash": look[family].dash},
             marker={
@@ -276,7 +265,11 @@ def _traces(rows: Sequence[Row], needed: Sequence[str], kind: Any, axes: TraceAx
         )
         for (family, context), vertices in found.items()
     ]
-    return lines + _points(_in_place(rows, "model", needed), kind, axes)
+    return lines + _points(_in_place(rows, "model", axes.values()), kind, axes)
+
+
+def _along(rows: Sequence[Row], axes: TraceAxes) -> dict[str, list[float]]:
+    return {axis: column(rows, name) for axis, name in axes.items()}
 
 
 def _name_ends(vertices: Sequence[Row]) -> dict[str, Any]:
@@ -298,7 +291,7 @@ def _points(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
             fill = {"color": "#bbbbbb"} if suffix else {"color": column(group, "total"), "coloraxis": "coloraxis"}
             look_of_one = {"symbol": look[context].symbol, "size": 11, **fill, "line": {"color": "black", "width": 1}}
             trace = kind(
-                **axes(group),
+                **_along(group, axes),
                 mode="markers",
                 name=f"context {context}{suffix}",
                 legendgroup=str(context),
