@@ -32,8 +32,8 @@ class LastToken(RecallTask):
         tokens = Draws.of(index, seed=seed, stream=split).integers("tokens", self.length, self.vocab_size)
         return self.make_batch(tokens, torch.full_like(tokens[:, -1:], self.length - 1), tokens[:, -1:])
 
-    def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        return torch.tensor([[row[p] for p in at] for row, at in zip(tokens.tolist(), positions.tolist(), strict=True)])
+    def solve_row(self, row: list[int], places: list[int]) -> list[int]:
+        return [row[place] for place in places]
 
     def spell(self, token: int) -> str:
         return str(token)
