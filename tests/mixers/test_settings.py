@@ -186,7 +186,6 @@ def test_every_mixer_is_in_the_table() -> None:
     assert set(SETTINGS) == set(registry.names("mixer"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), BESIDE_DEFAULTS, ids=named)
 def test_conforms_beside_its_defaults(name: str, settings: Settings) -> None:
     """The defaults are in tests/checks."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, call_fla, clamped, takes_gradient
+from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
 from hybrids.ops.kernels.packages import FLA
@@ -45,13 +45,16 @@ def delta_rule_on_fla(
     plain, by_head, by_key = (import_module(f"fla.ops.{name}") for name in ("delta_rule", "gated_delta_rule", "kda"))
     out_dtype = v.dtype
     q, k, v = at_one_dtype(q, k, v, dtype=dtype)
-    beta, is_short = beta.float(), q.shape[1] <= SHORT
+    beta, state = beta.float(), None if state is None else state.float()
+    is_short = q.shape[1] <= SHORT
     if log_decay is None:
         kernel = plain.fused_recurrent_delta_rule if is_short else plain.chunk_delta_rule
-        return call_fla(kernel, q, k, v, beta=beta, scale=scale, state=state, dtype=out_dtype)
+        o, new_state = kernel(q, k, v, beta=beta, scale=scale, initial_state=state, output_final_state=True)
+        return o.to(out_dtype), new_state
     decay = clamped(log_decay)
     steps, chunks = by_head.fused_recurrent_gated_delta_rule, by_head.chunk_gated_delta_rule
     if decay.dim() == 4:
         steps, chunks = by_key.fused_recurrent_kda, by_key.chunk_kda
     kernel = steps if is_short and not takes_gradient(q, k, v, decay, beta, state) else chunks
-    return call_fla(kernel, q, k, v, g=decay, beta=beta, scale=scale, state=state, dtype=out_dtype)
+    o, new_state = kernel(q, k, v, g=decay, beta=beta, scale=scale, initial_state=state, output_final_state=True)
+    return o.to(out_dtype), new_state

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, call_fla, clamped, takes_gradient
+from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
 from hybrids.ops.kernels.packages import FLA
@@ -40,7 +40,8 @@ def dplr_on_fla(
     module = import_module("fla.ops.generalized_delta_rule")
     out_dtype = v.dtype
     q, k, v, a, b = at_one_dtype(q, k, v, a, k if b is None else b, dtype=dtype)
-    decay = clamped(log_decay)
+    decay, state = clamped(log_decay), None if state is None else state.float()
     is_stepwise = q.shape[1] <= SHORT and not takes_gradient(q, k, v, a, b, decay, state)
     kernel = module.fused_recurrent_dplr_delta_rule if is_stepwise else module.chunk_dplr_delta_rule
-    return call_fla(kernel, q, k, v, a, b, decay, scale=scale, state=state, dtype=out_dtype)
+    o, new_state = kernel(q, k, v, a, b, decay, scale=scale, initial_state=state, output_final_state=True)
+    return o.to(out_dtype), new_state

@@ -1,7 +1,4 @@
-"""How inputs are brought to what kernels expect: activations at one dtype, finite decays, states in float32."""
-
-from collections.abc import Callable
-from typing import Any
+"""How inputs are brought to what kernels expect: activations at one dtype, finite decays."""
 
 import torch
 from torch import Tensor
@@ -26,16 +23,3 @@ def clamped(log_decay: Tensor) -> Tensor:
 def takes_gradient(*xs: Tensor | None) -> bool:
     """Whether a backward pass will want the gradient of one of these."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in xs)
-
-
-def call_fla(
-    kernel: Callable[..., tuple[Tensor, Tensor]],
-    *inputs: Tensor,
-    state: Tensor | None,
-    dtype: torch.dtype,
-    **settings: Any,
-) -> tuple[Tensor, Tensor]:
-    """Outputs of one of fla's kernels, in `dtype`, and the final state, in float32."""
-    state = None if state is None else state.float()
-    o, new_state = kernel(*inputs, initial_state=state, output_final_state=True, **settings)
-    return o.to(dtype), new_state

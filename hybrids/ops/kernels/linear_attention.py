@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybrids.ops.heads import repeat_heads
-from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, call_fla, clamped
+from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped
 from hybrids.ops.kernels.kernel import register_kernel
 from hybrids.ops.kernels.limits import tile_limits
 from hybrids.ops.kernels.packages import FLA
@@ -35,15 +35,19 @@ def linear_attention_on_fla(
     d_value, out_dtype = v.shape[-1], v.dtype
     q, k = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2])
     q, k, v = at_one_dtype(q, k, _evened(v), dtype=dtype)
-    state = None if state is None else _evened(state)
+    state = None if state is None else _evened(state.float())
     log_decay = None if log_decay is None else clamped(log_decay)
-    is_short, gate = q.shape[1] <= SHORT, "g"
+    is_short = q.shape[1] <= SHORT
     if log_decay is None or log_decay.dim() == 3:
         kernel = simple_gla.fused_recurrent_simple_gla if is_short else simple_gla.chunk_simple_gla
+        o, new_state = kernel(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
+    elif is_short:
+        o, new_state = gla.fused_recurrent_gla(
+            q, k, v, gk=log_decay, scale=scale, initial_state=state, output_final_state=True
+        )
     else:
-        kernel, gate = (gla.fused_recurrent_gla, "gk") if is_short else (gla.chunk_gla, "g")
-    o, new_state = call_fla(kernel, q, k, v, **{gate: log_decay}, scale=scale, state=state, dtype=out_dtype)
-    return o[..., :d_value], new_state[..., :d_value]
+        o, new_state = gla.chunk_gla(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
+    return o[..., :d_value].to(out_dtype), new_state[..., :d_value]
 
 
 def _evened(x: Tensor) -> Tensor:
