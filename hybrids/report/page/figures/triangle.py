@@ -1,9 +1,8 @@
 """The triangle: Efficiency, Compactness and Recall of every model, in pairs and all three, with paths between them."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
-from statistics import fmean
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -15,77 +14,24 @@ from matplotlib.figure import Figure as Still
 from matplotlib.patheffects import withStroke
 from plotly.subplots import make_subplots
 
-from hybrids.report.page.compare import Comparison, SeedGroup
+from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import SCALE, Row, by_label, column, hover, marks
+from hybrids.report.page.trajectories import COLUMNS, COORDINATES, has_shares, in_place, paths, trajectories
 
 PAIRS = (("compactness", "efficiency"), ("compactness", "recall"), ("efficiency", "recall"))
 """Horizontal and vertical axis of the projections."""
 
-_COORDINATES = ("efficiency", "compactness", "recall")
-_KNOWN = ("kind", "family", "context", "label", "pattern", "letters", "depth")
-_FURTHER = ("recall_low", "recall_high", "total", "learning_rate", "seeds")
-
 
 def _tabulate(comparison: Comparison) -> Series:
-    """Places of the models, and the vertices of the paths between them: the mean of those with as many letters."""
-    rows: list[Row] = []
-    for family, models in comparison.families().items():
-        places = sorted(_places(comparison, family, models), key=lambda row: row["context"])
-        for _, at in groupby(places, key=lambda row: row["context"]):
-            here = list(at)
-            rows += here + list(_path(here))
+    rows = trajectories(comparison)
     caption = (
         f"Efficiency E, Compactness C and Recall R of each model at its contexts; a path joins the models of one "
         f"family at one context by their number of layers with {comparison.letter}, in the direction of the arrow, "
         "through the mean of those with equally many. Mean over the seeds; the range of R is in the table. E and C say "
         "how things grow, not how large they are: state and cost themselves are below."
     )
-    columns = (*_KNOWN, *_COORDINATES, *_FURTHER)
-    return Series("Efficiency, Compactness, Recall", caption, columns, rows, list(_notes(comparison, rows)))
-
-
-def _places(comparison: Comparison, family: str, models: Iterable[SeedGroup]) -> Iterator[Row]:
-    """Every model at every context: means over its seeds."""
-    for model in models:
-        by_context = by_label((place for run in model.runs for place in run.places), "context")
-        for context, places in sorted(by_context.items()):
-            recalls = [place["recall"] for place in places if place["recall"] is not None]
-            yield _with_total(
-                kind="model",
-                family=family,
-                context=context,
-                label=model.label,
-                pattern=model.pattern,
-                letters=comparison.count(model.first),
-                depth=len(model.first.pattern),
-                **_means(places),
-                recall_low=min(recalls, default=None),
-                recall_high=max(recalls, default=None),
-                learning_rate=model.rate,
-                seeds=len(places),
-            )
-
-
-def _path(here: Sequence[Row]) -> Iterator[Row]:
-    """One vertex for each number of letters; nothing where all have the same."""
-    groups = [(count, list(rows)) for count, rows in groupby(here, key=lambda row: row["letters"])]
-    for count, rows in groups if len(groups) > 1 else []:
-        several = {} if len(rows) == 1 else dict.fromkeys(("label", "pattern"), f"{len(rows)} with {count}")
-        known = {key: rows[0][key] for key in _KNOWN} | {"kind": "path", **several}
-        yield _with_total(**known, **_means(rows), **dict.fromkeys(_FURTHER))
-
-
-def _means(places: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Of the coordinates, over the places that have them."""
-    known = {key: [place[key] for place in places if place[key] is not None] for key in _COORDINATES}
-    return {key: fmean(values) if values else None for key, values in known.items()}
-
-
-def _with_total(**row: Any) -> Row:
-    """The row with E + C + R; None where one of them is."""
-    parts = [row[key] for key in _COORDINATES]
-    return row | {"total": None if None in parts else sum(parts)}
+    return Series("Efficiency, Compactness, Recall", caption, COLUMNS, rows, list(_notes(comparison, rows)))
 
 
 def _notes(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
@@ -99,28 +45,12 @@ def _notes(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
     without = sorted({row["label"] for row in models if row["recall"] is None})
     if without:
         yield f"Recall not measured, so not in the panels and the ternary plot that need it: {', '.join(without)}"
-    unplaced = sorted({row["label"] for row in models if row["total"] is not None and not _has_shares(row)})
+    unplaced = sorted({row["label"] for row in models if row["total"] is not None and not has_shares(row)})
     if unplaced:
         yield f"a coordinate below 0, or all three 0, has no place in the ternary plot: {', '.join(unplaced)}"
     depths = {len(run.pattern) for run in comparison.runs}
     if len(depths) > 1 and not all(run.config.get("matched") for run in comparison.runs):
         yield f"patterns of {', '.join(map(str, sorted(depths)))} layers are not matched, so no path joins them"
-
-
-def _has_shares(row: Row) -> bool:
-    """Whether a ternary plot can hold it: no coordinate missing or negative, and not all nothing."""
-    return bool(row["total"]) and min(row[key] for key in _COORDINATES) >= 0
-
-
-def _in_place(rows: Iterable[Row], kind: str, needed: Collection[str]) -> list[Row]:
-    """Models or path vertices with all `needed` coordinates."""
-    return [row for row in rows if row["kind"] == kind and None not in [row[key] for key in needed]]
-
-
-def _paths(rows: Iterable[Row], needed: Collection[str]) -> dict[tuple[str, int], list[Row]]:
-    """Vertices of every path, by family and context; a single vertex is no path."""
-    found = by_label(_in_place(rows, "path", needed), "family", "context")
-    return {key: vertices for key, vertices in found.items() if len(vertices) > 1}
 
 
 _TICKS = [0, 0.25, 0.5, 0.75, 1]
@@ -152,7 +82,7 @@ def _ternary_still(rows: Sequence[Row]) -> Still:
     for corner, place in _CORNERS.items():
         offset, side = (6, "bottom") if corner == "recall" else (-6, "top")
         axes.annotate(corner.title(), place, (0, offset), textcoords="offset points", ha="center", va=side)
-    _draw_places(axes, [row for row in rows if _has_shares(row)], _COORDINATES, _in_triangle)
+    _draw_places(axes, [row for row in rows if has_shares(row)], COORDINATES, _in_triangle)
     axes.set(xlim=(-0.12, 1.12), ylim=(-0.1, 0.98), aspect="equal")
     axes.axis("off")
     _add_colour_bar(figure, [axes])
@@ -161,21 +91,21 @@ def _ternary_still(rows: Sequence[Row]) -> Still:
 
 
 def _in_triangle(row: Row) -> tuple[float, float]:
-    total = sum(row[key] for key in _COORDINATES)
-    x, y = (sum(row[key] / total * _CORNERS[key][axis] for key in _COORDINATES) for axis in (0, 1))
+    total = sum(row[key] for key in COORDINATES)
+    x, y = (sum(row[key] / total * _CORNERS[key][axis] for key in COORDINATES) for axis in (0, 1))
     return x, y
 
 
 def _draw_share(axes: Axes, corner: str, share: float) -> None:
     """The line on which one coordinate has a fixed share of the sum."""
-    others = [key for key in _COORDINATES if key != corner]
+    others = [key for key in COORDINATES if key != corner]
     ends = [_in_triangle({corner: share, others[i]: 1 - share, others[1 - i]: 0.0}) for i in (0, 1)]
     axes.plot(*zip(*ends, strict=True), color="0.4" if share == 0 else "0.85", lw=1, zorder=0)
 
 
 def _draw_places(axes: Axes, rows: Sequence[Row], needed: Sequence[str], position: Position) -> None:
     """Paths with arrows, then the models on top; labels at the smallest context."""
-    found = _paths(rows, needed)
+    found = paths(rows, needed)
     look = marks(family for family, _ in found)
     for family, mark in look.items() if len(look) > 1 else []:
         axes.plot([], [], color=mark.colour, ls=mark.line, label=family)
@@ -183,7 +113,7 @@ def _draw_places(axes: Axes, rows: Sequence[Row], needed: Sequence[str], positio
         for start, end in pairwise(map(position, vertices)):
             arrow = {"arrowstyle": "-|>", "color": look[family].colour, "ls": look[family].line}
             axes.annotate("", xy=end, xytext=start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 5})
-    contexts = by_label(_in_place(rows, "model", needed), "context")
+    contexts = by_label(in_place(rows, "model", needed), "context")
     look = marks(contexts)
     for context, group in contexts.items():
         xs, ys = zip(*map(position, group), strict=True)
@@ -233,7 +163,7 @@ def _pairs_interactive(rows: Sequence[Row]) -> go.Figure:
 
 def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
     sides = {"a": "recall", "b": "efficiency", "c": "compactness"}
-    figure = go.Figure(_traces([row for row in rows if _has_shares(row)], go.Scatterternary, sides))
+    figure = go.Figure(_traces([row for row in rows if has_shares(row)], go.Scatterternary, sides))
     figure.update_traces(cliponaxis=False)
     look = {"showticklabels": False, "dtick": 0.25, "gridcolor": "#dddddd", "linecolor": "#666666"}
     ternary = {f"{side}axis": {"title": {"text": name.title()}, **look} for side, name in sides.items()}
@@ -243,7 +173,7 @@ def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
 
 def _traces(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
     """A line for each path, with an arrow head at every vertex but the first; then the models."""
-    found = _paths(rows, axes.values())
+    found = paths(rows, axes.values())
     look = marks(family for family, _ in found)
     first = min((context for _, context in found), default=None)
     lines = [
@@ -265,7 +195,7 @@ def _traces(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
         )
         for (family, context), vertices in found.items()
     ]
-    return lines + _points(_in_place(rows, "model", axes.values()), kind, axes)
+    return lines + _points(in_place(rows, "model", axes.values()), kind, axes)
 
 
 def _along(rows: Sequence[Row], axes: TraceAxes) -> dict[str, list[float]]:
