@@ -103,6 +103,22 @@ def test_hovering_over_a_point_shows_its_row(page, figure, point, told):
     assert all(part in label for part in told), label
 
 
+@pytest.mark.parametrize("figure", ["growth", "accuracy_by_facts"])
+def test_a_click_in_the_legend_hides_a_curve_in_every_panel_with_its_band(page, figure):
+    shown = f"document.getElementById('{figure}').querySelectorAll('.trace.scatter').length"
+    before = page.evaluate(shown)
+    x, y = page.evaluate(f"""(() => {{
+        const figure = document.getElementById('{figure}');
+        figure.scrollIntoView({{block: 'center'}});
+        const box = figure.querySelector('.legendtoggle').getBoundingClientRect();
+        return [box.left + box.width / 2, box.top + box.height / 2];
+    }})()""")
+    for hidden in (2, 0):  # a second click brings it back
+        for kind in ("mousePressed", "mouseReleased"):
+            page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        page.wait_for(f"{shown} === {before - hidden}")
+
+
 def test_what_is_missing_can_be_read(page):
     assert "damaged" in page.evaluate("document.getElementById('not-shown').textContent")
 

@@ -70,10 +70,10 @@ class Figure:
         parts = {}
         for name, drawing in self.drawings.items():
             figure = drawing.interactive(rows)
+            margin = {"l": 70, "r": 30, "t": 50, "b": 60}
             figure.update_layout(
-                template="plotly_white", font={"size": 14}, margin={"l": 70, "r": 30, "t": 50, "b": 60}
+                template="plotly_white", font={"size": 14}, margin=margin, hoverlabel={"align": "left"}
             )
-            figure.update_layout(hoverlabel={"align": "left"}, legend={"groupclick": "toggleitem"})
             height = f"{figure.to_dict()['layout']['height']}px"
             options: dict[str, Any] = {"full_html": False, "include_plotlyjs": False, "default_height": height}
             parts[name] = figure.to_html(**options, div_id=name, config=_PLOTLY)
