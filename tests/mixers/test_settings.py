@@ -47,7 +47,11 @@ SETTINGS: dict[str, list[Settings]] = {
     "short_conv": [{"conv_size": 1}, {"conv_size": 4, "add_input": False}],
     "sliding_attention": [{"window": 5, "num_heads": 4, "num_kv_heads": 2}, {"window": 1, "rope": False}],
 }
-BESIDE_DEFAULTS = [(name, settings) for name, several in SETTINGS.items() for settings in several]
+BESIDE_DEFAULTS = [
+    pytest.param(name, settings, marks=[pytest.mark.slow] if i else [])  # one of each mixer is seen by default
+    for name, several in SETTINGS.items()
+    for i, settings in enumerate(several)
+]
 ALL = [(name, settings) for name, several in SETTINGS.items() for settings in ({}, *several)]
 
 WIDE = {
