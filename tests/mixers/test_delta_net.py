@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
 from transformers.models.olmo_hybrid.configuration_olmo_hybrid import OlmoHybridConfig
 from transformers.models.olmo_hybrid.modeling_olmo_hybrid import OlmoHybridGatedDeltaNet
+from transformers_layers import assert_same_decoding, assert_same_outputs_and_input_gradients
 
 from hybrids_plugins.mixers.delta_net import DeltaNet
 
@@ -85,21 +85,9 @@ def make_pair(is_reflecting: bool) -> tuple[DeltaNet, OlmoHybridGatedDeltaNet, O
 @pytest.mark.parametrize("time", [1, 3, 100])
 def test_agrees_with_transformers_in_outputs_and_input_gradients(time: int, is_reflecting: bool) -> None:
     ours, theirs, _ = make_pair(is_reflecting)
-    x = torch.randn(2, time, D_MODEL, requires_grad=True)
-    got, expected = ours(x)[0], theirs(x)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
-    seed = torch.randn_like(got)
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, seed)[0] for y in (got, expected)), rtol=1e-4, atol=1e-5)
+    assert_same_outputs_and_input_gradients(ours, theirs, time, D_MODEL)
 
 
-@torch.no_grad()
 def test_prefill_and_decode_steps_agree_with_transformers_with_its_cache() -> None:
     ours, theirs, config = make_pair(False)
-    x = torch.randn(2, 24, D_MODEL)
-    cache = DynamicCache(config=config)
-    expected = theirs(x[:, :20], cache_params=cache)
-    got, state = ours(x[:, :20])
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
-    for t in range(20, 24):
-        y, state = ours(x[:, t : t + 1], state)
-        torch.testing.assert_close(y, theirs(x[:, t : t + 1], cache_params=cache), rtol=1e-4, atol=1e-6)
+    assert_same_decoding(ours, theirs, config, D_MODEL)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.models.qwen3_next.configuration_qwen3_next import Qwen3NextConfig
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
+from transformers_layers import assert_same_decoding, assert_same_outputs_and_input_gradients
 
 from hybrids.ops.delta_heads import DeltaState
 from hybrids_plugins.mixers.gated_delta_net import GatedDeltaNet
@@ -58,26 +58,12 @@ def copy_weights(ours: GatedDeltaNet, theirs: Qwen3NextGatedDeltaNet) -> None:
 @pytest.mark.parametrize("time", [1, 3, 64, 100])
 def test_agrees_with_transformers_in_outputs_and_input_gradients(time: int) -> None:
     ours, theirs, _ = make_pair()
-    x = torch.randn(2, time, D_MODEL, requires_grad=True)
-    got, expected = ours(x)[0], theirs(x)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
-    seed = torch.randn_like(got)
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, seed)[0] for y in (got, expected)), rtol=1e-4, atol=1e-5)
+    assert_same_outputs_and_input_gradients(ours, theirs, time, D_MODEL)
 
 
-@torch.no_grad()
 def test_prefill_and_decode_steps_agree_with_transformers_with_its_cache() -> None:
     ours, theirs, config = make_pair()
-    x = torch.randn(2, 24, D_MODEL)
-    cache = DynamicCache(config=config)
-    expected = [theirs(x[:, :20], cache_params=cache)]
-    got, state = ours(x[:, :20])
-    torch.testing.assert_close(got, expected[0], rtol=1e-4, atol=1e-6)
-    whole = theirs(x)
-    for t in range(20, 24):
-        y, state = ours(x[:, t : t + 1], state)
-        torch.testing.assert_close(y, theirs(x[:, t : t + 1], cache_params=cache), rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(y, whole[:, t : t + 1], rtol=1e-4, atol=1e-6)
+    assert_same_decoding(ours, theirs, config, D_MODEL)
 
 
 def test_a_checkpoint_from_before_the_norm_was_a_module_still_loads() -> None:

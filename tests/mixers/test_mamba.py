@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from transformers import DynamicCache
 from transformers.models.mamba.configuration_mamba import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers_layers import assert_same_decoding
 
 from hybrids.ops import selective_scan_cpu
 from hybrids_plugins.mixers.mamba import Mamba
@@ -66,18 +66,9 @@ def test_agrees_with_transformers_in_outputs_and_all_gradients(backend: str, tim
         )
 
 
-@torch.no_grad()
 def test_prefill_and_decode_steps_agree_with_transformers_with_its_cache(backend: str) -> None:
     ours, theirs, config = make_pair(backend)
-    x = torch.randn(2, 24, D_MODEL)
-    cache = DynamicCache(config=config)
-    expected, (got, state) = theirs(x[:, :20], cache_params=cache), ours(x[:, :20])
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
-    whole = theirs(x)
-    for t in range(20, 24):
-        y, state = ours(x[:, t : t + 1], state)
-        torch.testing.assert_close(y, theirs(x[:, t : t + 1], cache_params=cache), rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(y, whole[:, t : t + 1], rtol=1e-4, atol=1e-6)
+    state, cache = assert_same_decoding(ours, theirs, config, D_MODEL)
     torch.testing.assert_close(state.ssm, cache.get_recurrent_state(0), rtol=1e-4, atol=1e-6)
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_gradients import assert_all_close, outputs_and_gradients
 from torch import Tensor
 from transformers.models.qwen3_next import modeling_qwen3_next as qwen
 
@@ -31,18 +32,6 @@ def make_inputs(
     beta, depth = normal(batch, time, HEADS).sigmoid(), normal(batch, time, HEADS).sigmoid()
     inputs = [q, k, v, beta, None if gate is None else -gate * depth, state]
     return [x if x is None else x.to(dtype).requires_grad_() for x in inputs]
-
-
-def outputs_and_gradients(fn, inputs: list[Any], **options) -> list[Tensor]:
-    o, state = fn(*inputs, **options)
-    g = torch.Generator().manual_seed(1)
-    seeds = [torch.randn(x.shape, generator=g, dtype=torch.float64).to(x.dtype) for x in (o, state)]
-    return [o, state, *torch.autograd.grad([o, state], [x for x in inputs if x is not None], seeds)]
-
-
-def assert_all_close(got: list[Tensor], expected: list[Tensor], rtol: float, atol: float) -> None:
-    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
-        torch.testing.assert_close(a, b, msg=lambda m, i=i: f"item {i}: {m}", rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("gate", [None, 0.3, 5.0])

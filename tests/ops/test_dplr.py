@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_gradients import assert_all_close, outputs_and_gradients
 from torch import Tensor
 
 from hybrids.ops.delta_rule import delta_rule_recurrent
@@ -36,18 +37,6 @@ def make_inputs(
     v, state = normal(batch, time, HEADS, D_VALUE), normal(batch, HEADS, D_KEY, D_VALUE)
     inputs = [keys(), k, v, -unit, None if is_shared else unit * rate, -gate * keys().sigmoid(), state]
     return [x if x is None else x.to(dtype).requires_grad_() for x in inputs]
-
-
-def outputs_and_gradients(fn, inputs: list[Any], **options) -> list[Tensor]:
-    o, state = fn(*inputs, **options)
-    g = torch.Generator().manual_seed(1)
-    seeds = [torch.randn(x.shape, generator=g, dtype=torch.float64).to(x.dtype) for x in (o, state)]
-    return [o, state, *torch.autograd.grad([o, state], [x for x in inputs if x is not None], seeds)]
-
-
-def assert_all_close(got: list[Tensor], expected: list[Tensor], rtol: float, atol: float) -> None:
-    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
-        torch.testing.assert_close(a, b, msg=lambda m, i=i: f"item {i}: {m}", rtol=rtol, atol=atol)
 
 
 def set_gates(inputs: list[Any], gates: list[float]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_gradients import assert_all_close, outputs_and_gradients
 from torch import Tensor
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
@@ -19,7 +20,6 @@ from hybrids.ops.kernels import Demand, machine, resolve
 from hybrids.ops.selective_scan import selective_scan, selective_scan_recurrent
 
 WIDTH, STATES = 5, 3
-NAMES = ("x", "dt", "A", "B", "C", "D", "state")
 
 
 @pytest.fixture(scope="session", params=["torch", "cpp"])
@@ -48,18 +48,6 @@ def make_inputs(
     A, B, C = -normal(width, STATES).exp(), normal(batch, time, STATES), normal(batch, time, STATES)
     inputs = [x, dt, A, B, C, normal(width), normal(batch, width, STATES)]
     return [t.to(dtype).requires_grad_() for t in inputs]
-
-
-def outputs_and_gradients(fn, inputs: list[Tensor], **options) -> list[Tensor]:
-    y, state = fn(*inputs, **options)
-    g = torch.Generator().manual_seed(1)
-    seeds = [torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.dtype) for t in (y, state)]
-    return [y, state, *torch.autograd.grad([y, state], inputs, seeds)]
-
-
-def assert_all_close(got: list[Tensor], expected: list[Tensor], rtol: float, atol: float) -> None:
-    for name, a, b in zip(("y", "state", *(f"d_{n}" for n in NAMES)), got, expected, strict=False):
-        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}", rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize(("time", "chunk_size"), list(itertools.product((1, 2, 7, 33, 64, 70), (None, 1, 5, 16, 64))))

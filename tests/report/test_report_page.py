@@ -116,7 +116,7 @@ def test_a_click_in_the_legend_hides_a_curve_in_every_panel_with_its_band(page, 
     for hidden in (2, 0):  # a second click brings it back
         for kind in ("mousePressed", "mouseReleased"):
             page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-        page.wait_for(f"{shown} === {before - hidden}")
+        assert page.wait_for(f"{shown} === {before - hidden}")
 
 
 def test_what_is_missing_can_be_read(page):

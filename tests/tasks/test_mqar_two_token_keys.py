@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_mqar import assert_published_places
 from scipy import stats
 
 from hybrids.task import Batch, Split
@@ -116,13 +117,7 @@ def test_answers_are_uniform(distinct):
 def test_queries_fall_with_the_published_weights(power):
     """NumPy's `choice` without replacement, with which zoology places the queries."""
     _, batch = draw(3000, power=power)
-    slots, rng = (batch.positions.numpy() - 28) // 3, np.random.default_rng(0)
-    weights = np.arange(1, 13) ** (power - 1)
-    shares = weights / weights.sum()
-    assert stats.chisquare(np.bincount(slots[:, 0], minlength=12), 3000 * shares).pvalue > MIN_P
-    theirs = np.stack([rng.choice(12, 9, replace=False, p=shares) for _ in range(3000)])
-    counts = [np.bincount(x[:, 8], minlength=12) for x in (slots, theirs)]
-    assert stats.chi2_contingency(counts).pvalue > MIN_P
+    assert_published_places((batch.positions.numpy() - 28) // 3, 12, power, MIN_P)
 
 
 def test_fillers_are_uniform_over_the_vocabulary():

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_mqar import assert_published_places
 from scipy import stats
 
 from hybrids.task import Batch, Split
@@ -119,13 +120,7 @@ def test_keys_answers_and_replaced_values_are_uniform(distinct):
 def test_queries_fall_with_the_published_weights(power):
     """NumPy's `choice` without replacement, with which zoology places the queries."""
     _, batch = draw(3000, power=power)
-    slots, rng = (batch.positions.numpy() - 24) // 2, np.random.default_rng(0)
-    weights = np.arange(1, 21) ** (power - 1)
-    shares = weights / weights.sum()
-    assert stats.chisquare(np.bincount(slots[:, 0], minlength=20), 3000 * shares).pvalue > MIN_P
-    theirs = np.stack([rng.choice(20, 8, replace=False, p=shares) for _ in range(3000)])
-    counts = [np.bincount(x[:, 7], minlength=20) for x in (slots, theirs)]
-    assert stats.chi2_contingency(counts).pvalue > MIN_P
+    assert_published_places((batch.positions.numpy() - 24) // 2, 20, power, MIN_P)
 
 
 def test_fillers_are_uniform_over_the_vocabulary():
