@@ -74,10 +74,12 @@ class MetricsFile(Logger):
             csv.writer(file).writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
 
     def _start(self) -> None:
-        """Write the header of a new file, or end a row that a kill or a full disk has cut in half."""
+        """Write the header of a new file, or end what a kill or a full disk has cut in half: the header or a row."""
+        header = f"{','.join(self.HEADER)}\r\n".encode()
         with self.path.open("ab+") as file:
-            if file.tell() == 0:
-                file.write(f"{','.join(self.HEADER)}\r\n".encode())
+            if file.tell() < len(header):
+                file.truncate(0)
+                file.write(header)
             else:
                 file.seek(-1, SEEK_END)
                 if file.read() != b"\n":

@@ -44,11 +44,12 @@ def test_a_damaged_file_is_named(tmp_path):
         read_metrics(path)
 
 
-def test_an_empty_file_gets_its_header(tmp_path):
+@pytest.mark.parametrize("cut", ["", "s", "step,met", "step,metric,value", "step,metric,value\r"])
+def test_a_header_that_was_cut_in_half_is_written_again(tmp_path, cut):
     path = tmp_path / "metrics.csv"
-    path.touch()
+    path.write_text(cut, newline="")
     MetricsFile(path).log_metrics({"a": 1.0}, step=0)
-    assert read_metrics(path) == {"a": {0: 1.0}}
+    assert path.read_bytes() == b"step,metric,value\r\n0,a,1.0\r\n"
 
 
 def test_tensorboard_is_written_beside_the_metrics(make_run):
