@@ -54,6 +54,17 @@ def test_grouped_heads_odd_widths_and_the_start_of_a_sequence(stand_ins):
     assert_same(step_by_step, LINEAR_ATTENTION, inputs, 1e-5)
 
 
+@pytest.mark.parametrize(("d_key", "d_value"), [(5, 4), (4, 5), (5, 5)])
+@pytest.mark.parametrize("gate", GATES)
+def test_odd_widths_in_bfloat16_have_a_gradient(stand_ins, gate, d_key, d_value):
+    """fla's chunks refuse them, from 65 tokens on."""
+    inputs = make_inputs(65, d_key, gate, has_beta=False, dtype=BF16, d_value=d_value)
+    assert_same(step_by_step, LINEAR_ATTENTION, inputs, 2e-2)
+    with torch.no_grad():
+        o, state = LINEAR_ATTENTION(**inputs)
+    assert (o.shape[-1], tuple(state.shape[-2:])) == (d_value, (d_key, d_value))
+
+
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("length", [7, 65])
@@ -141,3 +152,24 @@ def test_the_short_convolution_says_to_causal_conv1d_what_it_means(stand_ins, ha
     assert_same(ours, theirs, inputs, 1e-6)
     # A slice of a projection has strides that the kernel refuses; clones, as above, do not.
     torch.testing.assert_close(theirs(**inputs), ours(**inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+@pytest.mark.parametrize("start", [0, 1, 4, 8])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_slices_reach_causal_conv1d_where_it_can_load_them(stand_ins, batch, start, dtype):
+    """Input, state and the gradient of the output are each a slice that may start anywhere in its storage."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sliced(time):
+        return torch.randn(batch, time, 32, generator=generator).to(dtype)[..., start : start + 16]
+
+    x, state, weight = sliced(5), sliced(3), torch.randn(16, 4, generator=generator).to(dtype)
+    beside = torch.randn(batch, 5, start + 3, generator=generator).to(dtype)
+    gradients = []
+    for form in (short_conv, SHORT_CONV):
+        leaf = x.detach().requires_grad_()
+        y, _ = form(leaf, weight, None, state)
+        (gradient,) = torch.autograd.grad(torch.cat([beside, y], dim=-1).square().sum(), leaf)
+        gradients.append(gradient)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-2, atol=2e-2)

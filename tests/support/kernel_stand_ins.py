@@ -1,19 +1,15 @@
 """Stand-ins for the kernels of fla, mamba_ssm and causal_conv1d, with their signatures, dtypes and layouts.
 
-Those of fla compute with its naive functions and take exactly the arguments that its source declares, so that a changed
-name, order, layout or scale shows without a GPU; the others are compared with one step at a time, written out here.
+They take exactly the arguments that the packages' sources declare, so that a changed name, order, layout or scale shows
+without a GPU. Those of fla compute with its naive functions, the others one step at a time, written out here.
 """
 
-import ast
-import functools
-import importlib.util
-import inspect
 import sys
 import types
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from declared_signatures import installed_signature, recorded_signature
 from torch.nn import functional as F
 
 
@@ -42,34 +38,23 @@ def step_by_step(q, k, v, beta=None, log_decay=None, state=None, *, scale=None):
     return torch.stack(outputs, dim=1) * (K**-0.5 if scale is None else scale), state
 
 
-@functools.cache
-def declared_signature(place, name):
-    """Signature of a function in fla's source, without importing it."""
-    package = importlib.util.find_spec("fla")
-    assert package is not None and package.origin is not None
-    tree = ast.parse((Path(package.origin).parent / "ops" / place).read_text())
-    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    assert not function.args.posonlyargs and not function.args.kwonlyargs
-    num_required = len(function.args.args) - len(function.args.defaults)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    empty = inspect.Parameter.empty
-    return inspect.Signature(
-        inspect.Parameter(arg.arg, kind, default=empty if i < num_required else None)
-        for i, arg in enumerate(function.args.args)
-    )
+MAMBA_MODULES = {
+    "mamba_chunk_scan_combined": "mamba_ssm.ops.triton.ssd_combined",
+    "selective_scan_fn": "mamba_ssm.ops.selective_scan_interface",
+}
 
 
 def install(monkeypatch, fla_naive):
     """Put stand-ins where adapters look for kernels; the calls that will have been made."""
     calls = []
     install_fla(monkeypatch, fla_naive, calls)
-    for module, function in (
-        ("mamba_ssm.ops.triton.ssd_combined", mamba_chunk_scan_combined),
-        ("mamba_ssm.ops.selective_scan_interface", selective_scan_fn),
-        ("causal_conv1d", causal_conv1d_fn),
-    ):
-        noted = note(function, inspect.signature(function), calls)
+    for function in (mamba_chunk_scan_combined, selective_scan_fn):
+        module = MAMBA_MODULES[function.__name__]
+        signature = installed_signature(f"{module.replace('.', '/')}.py", function.__name__)
+        noted = note(function, signature, calls)
         monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{function.__name__: noted}))
+    convolution = note(causal_conv1d_fn, recorded_signature("causal_conv1d_fn"), calls)
+    monkeypatch.setitem(sys.modules, "causal_conv1d", types.SimpleNamespace(causal_conv1d_fn=convolution))
     return calls
 
 
@@ -118,6 +103,9 @@ def install_fla(monkeypatch, fla_naive, calls):
         def kernel(**given):
             assert given["output_final_state"] is True
             assert given["q"].dtype == given["k"].dtype == given["v"].dtype
+            if name == "chunk_simple_gla" and given["q"].dtype != torch.float32:
+                # fla/ops/common/chunk_o.py, chunk_bwd_dv
+                assert given["q"].shape[-1] % 2 == given["v"].shape[-1] % 2 == 0, "requires even K and V"
             for wide in ("initial_state", "gk", "g", "beta"):
                 assert given.get(wide) is None or given[wide].dtype == torch.float32
                 assert given.get(wide) is None or given[wide].isfinite().all()  # running sums of -inf are NaN
@@ -129,7 +117,7 @@ def install_fla(monkeypatch, fla_naive, calls):
         if not isinstance(module, types.SimpleNamespace):
             module = types.SimpleNamespace()
             monkeypatch.setitem(sys.modules, f"fla.ops.{op}", module)
-        setattr(module, name, note(kernel, declared_signature(f"{place}.py", name), calls))
+        setattr(module, name, note(kernel, installed_signature(f"fla/ops/{place}.py", name), calls))
 
     for op, stem, compute in [
         ("simple_gla", "simple_gla", gla),
@@ -155,57 +143,48 @@ def selective_reference(x, dt, A, B, C, D=None, state=None):
     return torch.stack(outputs, dim=1), state
 
 
-def selective_scan_fn(
-    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
-):
-    """The signature and layout of mamba_ssm's `selective_scan_fn`: [B D T] and [B N T]."""
-    assert A.dtype == D.dtype == torch.float32 and return_last_state and not delta_softplus
+def selective_scan_fn(u, delta, A, B, C, D, *, return_last_state):
+    """In the layout of mamba_ssm's: [B D T] and [B N T]."""
+    assert A.dtype == D.dtype == torch.float32 and return_last_state
     x, dt, B, C = (t.transpose(1, 2) for t in (u, delta, B, C))
     y, state = selective_reference(x, dt, A, B, C, D)
     return y.transpose(1, 2).to(u.dtype), state.float()
 
 
-def mamba_chunk_scan_combined(
-    x,
-    dt,
-    A,
-    B,
-    C,
-    chunk_size,
-    D=None,
-    z=None,
-    dt_bias=None,
-    initial_states=None,
-    seq_idx=None,
-    cu_seqlens=None,
-    dt_softplus=False,
-    dt_limit=(0.0, float("inf")),
-    return_final_states=False,
-    return_varlen_states=False,
-    state_dtype=None,
-):
-    """The signature of mamba_ssm's `mamba_chunk_scan_combined`, whose states are [B H V N]."""
-    assert return_final_states and not dt_softplus and state_dtype == torch.float32
+def mamba_chunk_scan_combined(x, dt, A, B, C, chunk_size, *, initial_states=None, return_final_states):
+    """In the layout of mamba_ssm's, whose states are [B H V N]."""
+    assert return_final_states
     state = None if initial_states is None else initial_states.mT
     o, state = step_by_step(C, B, dt[..., None] * x, log_decay=dt * A, state=state, scale=1.0)
     return o.to(x.dtype), state.float().mT
 
 
-def causal_conv1d_fn(
-    x,
-    weight,
-    bias=None,
-    seq_idx=None,
-    initial_states=None,
-    return_final_states=False,
-    final_states_out=None,
-    activation=None,
-):
-    """The signature of causal_conv1d's `causal_conv1d_fn`, and the layout that its CUDA code checks."""
-    assert x.stride(1) == 1 and x.stride(2) % 8 == 0 and x.stride(0) % 8 == 0
-    assert weight.dtype == x.dtype and not return_final_states
+def causal_conv1d_fn(x, weight, bias=None, *, initial_states=None, activation=None):
+    """With the layout that causal_conv1d's CUDA code checks, and the alignment that it needs."""
+    check_channels_last(x)
+    assert weight.dtype == x.dtype
     if initial_states is None:
-        initial_states = x.new_zeros(x.shape[0], x.shape[1], weight.shape[1] - 1).transpose(1, 2).contiguous().mT
+        initial_states = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[1]).mT
     assert initial_states.stride(1) == 1 and initial_states.dtype == x.dtype
+    assert initial_states.data_ptr() % 16 == 0
     y = F.conv1d(torch.cat([initial_states, x], dim=-1), weight[:, None], bias, groups=x.shape[1])
-    return F.silu(y) if activation == "silu" else y
+    return ChecksGradient.apply(F.silu(y) if activation == "silu" else y)
+
+
+def check_channels_last(x):
+    """causal_conv1d.cpp refuses other strides; what it does not check, its loads of 16 bytes need."""
+    assert x.stride(1) == 1 and x.stride(2) % 8 == 0 and x.stride(0) % 8 == 0
+    assert x.data_ptr() % 16 == 0, "misaligned address"
+
+
+class ChecksGradient(torch.autograd.Function):
+    """The output of a convolution, whose gradient has to be laid out as its input."""
+
+    @staticmethod
+    def forward(ctx, y):
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        check_channels_last(gradient)
+        return gradient

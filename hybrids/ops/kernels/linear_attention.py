@@ -32,11 +32,14 @@ def linear_attention_on_fla(
     q, k and v are multiplied in `dtype` (default: the one of q); outputs have the dtype of `v`, the state is float32.
     """
     simple_gla, gla = import_module("fla.ops.simple_gla"), import_module("fla.ops.gla")
-    d_value, out_dtype = v.shape[-1], v.dtype
-    q, k = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2])
+    d_key, d_value, out_dtype = q.shape[-1], v.shape[-1], v.dtype
+    scale = d_key**-0.5 if scale is None else scale
+    q, k = (_evened(repeat_heads(x, v.shape[2])) for x in (q, k))
     q, k, v = at_one_dtype(q, k, _evened(v), dtype=dtype)
-    state = None if state is None else _evened(state.float())
+    state = None if state is None else _evened(state.float(), axes=2)
     log_decay = None if log_decay is None else clamped(log_decay)
+    if log_decay is not None and log_decay.dim() == 4:
+        log_decay = _evened(log_decay)
     is_short = q.shape[1] <= SHORT
     if log_decay is None or log_decay.dim() == 3:
         kernel = simple_gla.fused_recurrent_simple_gla if is_short else simple_gla.chunk_simple_gla
@@ -47,9 +50,10 @@ def linear_attention_on_fla(
         )
     else:
         o, new_state = gla.chunk_gla(q, k, v, g=log_decay, scale=scale, initial_state=state, output_final_state=True)
-    return o[..., :d_value].to(out_dtype), new_state[..., :d_value]
+    return o[..., :d_value].to(out_dtype), new_state[..., :d_key, :d_value]
 
 
-def _evened(x: Tensor) -> Tensor:
-    """An even last axis: with 16 bits, fla refuses an odd one in the backward pass."""
-    return F.pad(x, (0, 1)) if x.shape[-1] % 2 else x
+def _evened(x: Tensor, *, axes: int = 1) -> Tensor:
+    """Even last axes, of zeros: with 16 bits, fla refuses odd keys and odd values in the backward pass of its chunks."""
+    padding = [n for size in reversed(x.shape[-axes:]) for n in (0, size % 2)]
+    return F.pad(x, padding) if any(padding) else x

@@ -47,7 +47,6 @@ def mamba2_scan_on_mamba_ssm(
         C,
         chunk_size,
         initial_states=None if state is None else state.float().mT.contiguous(),
-        return_final_states=True,
-        state_dtype=torch.float32,
+        return_final_states=True,  # in float32, as the released 2.3.2.post1 keeps them: it has no `state_dtype`
     )
-    return o.to(out_dtype), new_state.mT.contiguous()
+    return o.to(out_dtype), new_state.float().mT.contiguous()

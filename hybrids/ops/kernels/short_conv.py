@@ -33,15 +33,27 @@ def short_conv_on_causal_conv1d(
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B W-1 D"]]:
     """causal_conv1d's kernel, for T >= W - 1: a shorter piece, or one step, is for the torch form.
 
-    `[B T D]` transposed is the kernel's channels-last layout; it wants strides that are multiples of 8.
+    `[B T D]` transposed is the kernel's channels-last layout.
     """
     num_kept = weight.shape[1] - 1
-    x = x if x.stride(-1) == 1 and all(stride % 8 == 0 for stride in x.stride()[:2]) else x.contiguous()
+    x = _aligned(x)
     y = import_module("causal_conv1d").causal_conv1d_fn(
         x.transpose(1, 2),
         weight.to(x.dtype),
         None if bias is None else bias.to(x.dtype),
-        initial_states=None if state is None else state.to(x.dtype).contiguous().transpose(1, 2),
+        initial_states=None if state is None else _aligned(state.to(x.dtype)).transpose(1, 2),
         activation=activation,
     )
+    if y.requires_grad:
+        y.register_hook(lambda gradient: _aligned(gradient.transpose(1, 2)).transpose(1, 2))
     return y.transpose(1, 2), x[:, x.shape[1] - num_kept :].clone()
+
+
+def _aligned(x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    """`x`, or a copy where the kernel cannot load it: 16 bytes at once, from strides that are multiples of 8.
+
+    It checks the strides. It does not check where the first of these loads starts, which for a slice of a projection
+    is anywhere: the GPU then stops with `misaligned address`.
+    """
+    fits = x.stride(-1) == 1 and all(stride % 8 == 0 for stride in x.stride()[:2]) and x.data_ptr() % 16 == 0
+    return x if fits else x.clone(memory_format=torch.contiguous_format)
