@@ -121,7 +121,7 @@ def test_chunks_in_bfloat16_take_a_gradient_whatever_the_widths(stand_ins, name)
 
 
 def test_a_slice_of_a_projection_reaches_the_convolution_aligned(stand_ins):
-    """Rows of 176 numbers, of which the convolution gets those from the 68th on: 136 bytes, which 16 does not divide."""
+    """Rows of 176 numbers, of which the convolution gets those from 68 on: 136 bytes, which 16 does not divide."""
     torch_side, kernel_side = both_sides("mamba2", d_model=34, head_dim=17, d_state=18)
     assert kernel_side.in_proj.out_features == 176 and kernel_side.d_inner == 68
     with torch.autocast("cpu", dtype=BF16):

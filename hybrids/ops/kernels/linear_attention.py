@@ -54,6 +54,6 @@ def linear_attention_on_fla(
 
 
 def _evened(x: Tensor, *, axes: int = 1) -> Tensor:
-    """Even last axes, of zeros: with 16 bits, fla refuses odd keys and odd values in the backward pass of its chunks."""
+    """Zeros up to even last axes: with 16 bits, the backward pass of fla's chunks refuses odd keys and odd values."""
     padding = [n for size in reversed(x.shape[-axes:]) for n in (0, size % 2)]
     return F.pad(x, padding) if any(padding) else x
