@@ -1,4 +1,4 @@
-"""What the chunked forms of recurrences share: how a sequence is cut, and decays that a CPU can work with."""
+"""What the chunked forms of recurrences share: how a sequence is cut, and the inverse that delta rules need."""
 
 from typing import NamedTuple
 
@@ -57,22 +57,7 @@ class Chunks(NamedTuple):
         return x.unflatten(0, (self.num, -1)).unbind()
 
 
-SMALLEST = {torch.float32: 2e-19, torch.float64: 1e-150}
-"""Products of decays below count as 0: two of them multiplied are still a normal number, and near the smallest
-numbers a CPU is many times slower."""
-
-
-def cleared(products: Tensor) -> Tensor:
-    """Products of decays, those below `SMALLEST` set to 0; in place."""
-    return torch.threshold_(products, SMALLEST[products.dtype], 0)
-
-
 def inverse_of_one_plus(a: Float[Tensor, "X C C"]) -> Float[Tensor, "X C C"]:
     """(I + A)^-1 of the part of A below the diagonal."""
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
     return torch.linalg.solve_triangular(a, identity, upper=False, unitriangular=True)
-
-
-def sums_to_end(x: Float[Tensor, "*X C W"]) -> Float[Tensor, "*X C W"]:
-    """Of every position and those after it in its chunk: from gradients of sums since its start to those of terms."""
-    return x.flip(-2).cumsum(-2).flip(-2)

@@ -12,10 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.delta_rule_chunks import LOWEST, ChunkedDeltaRule, decays
+from hybrids.ops.delta_rule_chunks import ChunkedDeltaRule
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
+
+LOWEST = {torch.float32: -64.0, torch.float64: -600.0}
+"""Decays from this logarithm on count as 0: near the smallest floating point numbers a CPU is five times as slow."""
 
 
 def delta_rule(
@@ -70,7 +73,11 @@ def delta_rule_recurrent(
         q, k, v, beta, log_decay, s = _prepare(q, k, v, beta, log_decay, state)
         if s is None:
             s = v.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[-1])
-        decay = None if log_decay is None else decays(log_decay.clone())[..., None, None]
+        decay = (
+            None
+            if log_decay is None
+            else torch.threshold(log_decay, LOWEST[q.dtype], -torch.inf).exp()[..., None, None]
+        )
         rows = (x.unsqueeze(-2).unbind(1) for x in (q, k, v, beta.unsqueeze(-1)))
         for t, (q_t, k_t, v_t, b_t) in enumerate(zip(*rows, strict=True)):
             if decay is not None:
@@ -86,8 +93,7 @@ def _prepare(
 ) -> tuple[Any, ...]:
     """The inputs, checked, at the dtype of the computation."""
     _check(q, k, v, beta, log_decay, state)
-    q, k, v, beta, log_decay, state = at_compute_dtype(q, k, v, beta, log_decay, state)
-    return q, k, v, beta, None if log_decay is None else log_decay.clamp(min=LOWEST[q.dtype]), state
+    return at_compute_dtype(q, k, v, beta, log_decay, state)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, state: Tensor | None) -> None:

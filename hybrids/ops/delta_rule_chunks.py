@@ -1,35 +1,27 @@
 """The chunked form of the gated delta rule and its gradient.
 
-Inside a chunk with incoming state S, let c_i be the sum of log_decay up to and including position i, c_C its
-last value, w = beta * k what is written, and e_i what position i writes next to w_i (the prediction error):
+Inside a chunk with incoming state S, let a(j, i] be the product of the decays after position j up to and including i,
+0 the step before the chunk, w = beta * k what is written, and e_i what position i writes next to w_i (the prediction
+error):
 
-    e = (I + A)^-1 (v - exp(c) k S)      A_ij = exp(c_i - c_j) k_i . w_j   for j < i, else 0
-    o = exp(c) q S + P e                 P_ij = exp(c_i - c_j) q_i . w_j   for j <= i, else 0
-    S' = exp(c_C) S + (exp(c_C - c) w)^T e
+    e = (I + A)^-1 (v - a(0, .] k S)       A_ij = a(j, i] k_i . w_j   for j < i, else 0
+    o = a(0, .] q S + P e                  P_ij = a(j, i] q_i . w_j   for j <= i, else 0
+    S' = a(0, C] S + (a(., C] w)^T e
 
 so a sequence costs a short loop over chunks and a few batched matrix products. The backward pass is written out:
-autograd would keep every intermediate of the loop and fill whole tensors with zeros for every slice.
+autograd would keep every intermediate of the loop and fill whole tensors with zeros for every slice. What the gradient
+of a gate is made of is in `decay_products`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrids.ops.chunks import Chunks, inverse_of_one_plus, sums_to_end
+from hybrids.ops.chunks import Chunks, inverse_of_one_plus
+from hybrids.ops.decay_products import HeadGates, d_log_decay_of_heads
 from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import without_autocast
-
-LOWEST = {torch.float32: -64.0, torch.float64: -600.0}
-"""Decays from this one on count as 0: near the smallest floating point numbers a CPU is five times as slow.
-
-Single steps are clamped to it as well: in a sum with -1e4 the steps that follow would lose their digits.
-"""
-
-
-def decays(logarithm: Tensor) -> Tensor:
-    """exp(logarithm) in place, 0 where that would be next to nothing."""
-    return torch.threshold_(logarithm, LOWEST[logarithm.dtype], -torch.inf).exp_()
 
 
 class ChunkedDeltaRule(torch.autograd.Function):
@@ -53,21 +45,23 @@ class ChunkedDeltaRule(torch.autograd.Function):
         gates = _gates(log_decay, q, chunks)
         w = k * beta
         attn = torch.baddbmm(q.new_empty(()), q, w.mT, beta=0, alpha=scale).mul_(gates.pair)
-        inverse = inverse_of_one_plus(torch.bmm(k, w.mT).mul_(gates.pair))
+        a = torch.bmm(k, w.mT).mul_(gates.pair)
+        inverse = inverse_of_one_plus(a)
         k_in, w_out = k * gates.since, w * gates.until
-        errors, states = _scan(v, k_in, w_out, inverse, gates.total, state, chunks)
+        errors, states = _scan(v, k_in, w_out, inverse, _total(gates, chunks), state, chunks)
         o = torch.bmm(q * (gates.since * scale), states[:-1].flatten(0, 1)).baddbmm_(attn, errors)
-        ctx.save_for_backward(q, k, k_in, w, w_out, beta, attn, inverse, errors, states, *gates)
-        ctx.chunks, ctx.scale = chunks, scale
-        ctx.needs = log_decay is not None, state is not None
+        if log_decay is None:
+            a = None
+        ctx.save_for_backward(q, k, k_in, w, w_out, beta, a, attn, inverse, errors, states, *gates)
+        ctx.chunks, ctx.scale, ctx.has_state = chunks, scale, state is not None
         return chunks.join(o), states[-1].unflatten(0, (chunks.batch, chunks.heads)).clone()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("delta_rule", "delta_rule_recurrent")
         d_o, d_state = grad_outputs
-        q, k, k_in, w, w_out, beta, attn, inverse, errors, states, *rest = ctx.saved_tensors
-        gates, chunks, (has_decay, has_state) = _Gates(*rest), ctx.chunks, ctx.needs
+        q, k, k_in, w, w_out, beta, a, attn, inverse, errors, states, *gates = ctx.saved_tensors
+        gates, chunks, d_decay = HeadGates(*gates), ctx.chunks, None
         with without_autocast(q.device.type):
             d_o = chunks.split(d_o)
             d_o_in = d_o * (gates.since * ctx.scale)
@@ -75,45 +69,37 @@ class ChunkedDeltaRule(torch.autograd.Function):
             d_states = torch.empty_like(states)
             torch.bmm(q.mT, d_o_in, out=d_states[:-1].flatten(0, 1))
             d_states[-1] = d_state.flatten(0, 1)
-            _scan_back(d_errors, d_v, d_states, k_in, w_out, inverse, gates.total, chunks)
+            _scan_back(d_errors, d_v, d_states, k_in, w_out, inverse, _total(gates, chunks), chunks)
             before, d_after = states[:-1].flatten(0, 1), d_states[1:].flatten(0, 1)
-            d_attn = torch.bmm(d_o, errors.mT).mul_(gates.pair)
-            d_a = torch.bmm(d_v, errors.mT).mul_(gates.pair)
-            d_a.diagonal(dim1=-2, dim2=-1).zero_()
-            d_q = torch.bmm(d_o_in, before.mT).baddbmm_(d_attn, w, alpha=ctx.scale)
-            d_k = torch.bmm(d_v, before.mT).mul_(-gates.since).baddbmm_(d_a, w, alpha=-1)
+            d_attn, d_a = torch.bmm(d_o, errors.mT), torch.bmm(d_v, errors.mT).neg_()
+            d_q, d_k = torch.bmm(d_o_in, before.mT), torch.bmm(d_v, before.mT).mul_(-gates.since)
             d_w = torch.bmm(errors, d_after.mT).mul_(gates.until)
-            d_w.baddbmm_(d_attn.mT, q, alpha=ctx.scale).baddbmm_(d_a.mT, k, alpha=-1)
+            if a is not None:
+                pairs = (d_attn * attn).addcmul_(d_a, a)
+                reads, writes = (q * d_q).addcmul_(k, d_k).sum(-1), (w * d_w).sum(-1)
+                kept = (before * d_after).sum((-1, -2)).unsqueeze(-1) * gates.total.squeeze(-1)
+                d_decay = chunks.join(d_log_decay_of_heads(pairs, reads, writes, kept).unsqueeze(-1)).squeeze(-1)
+            d_attn.mul_(gates.pair)
+            d_a.mul_(gates.pair).diagonal(dim1=-2, dim2=-1).zero_()
+            d_q.baddbmm_(d_attn, w, alpha=ctx.scale)
+            d_k.baddbmm_(d_a, w)
+            d_w.baddbmm_(d_attn.mT, q, alpha=ctx.scale).baddbmm_(d_a.mT, k)
             d_beta = (d_w * k).sum(-1, keepdim=True)
-            d_decay = None
-            if has_decay:
-                d_sums = (q * d_q).addcmul_(k, d_k).sum(-1, keepdim=True).addcmul_(beta, d_beta, value=-1)
-                d_decay = chunks.join(_d_log_decay(d_sums, states, d_states)).squeeze(-1)
             d_k.addcmul_(d_w, beta)
-            d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if has_state else None
+            d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if ctx.has_state else None
             d_q, d_k, d_v, d_beta = (chunks.join(x) for x in (d_q, d_k, d_v, d_beta))
         return d_q, d_k, d_v, d_beta.squeeze(-1), d_decay, d_s, None, None
 
 
-class _Gates(NamedTuple):
-    """Decays inside chunks: from j to i (0 for j > i), from the start, to the end, over the whole chunk."""
-
-    pair: Tensor
-    since: Tensor
-    until: Tensor
-    total: Tensor
+def _gates(log_decay: Tensor | None, like: Tensor, chunks: Chunks) -> HeadGates:
+    if log_decay is not None:
+        return HeadGates.of(chunks.split(log_decay.unsqueeze(-1)))
+    one = like.new_ones(1, 1, 1)
+    return HeadGates(one, one, like.new_ones(chunks.size, chunks.size).tril())
 
 
-def _gates(log_decay: Tensor | None, like: Tensor, chunks: Chunks) -> _Gates:
-    if log_decay is None:
-        one = like.new_ones(1, 1, 1)
-        pair = like.new_ones(chunks.size, chunks.size).tril()
-        return _Gates(pair, one, one, one.expand(like.shape[0], 1, 1))
-    sums = chunks.split(log_decay.unsqueeze(-1)).cumsum(1)
-    future = like.new_full((chunks.size, chunks.size), -torch.inf).triu(1)
-    last = sums[:, -1:]
-    pair = (sums - sums.mT).add_(future)
-    return _Gates(*(decays(x) for x in (pair, sums, last - sums, last.clone())))
+def _total(gates: HeadGates, chunks: Chunks) -> Tensor:
+    return gates.total.expand(chunks.num * chunks.batch * chunks.heads, 1, 1)
 
 
 def _scan(
@@ -153,13 +139,3 @@ def _scan_back(
     for i, (d_e_i, d_v_i, k_i, w_i, x_i, t_i) in reversed(list(enumerate(parts))):
         torch.bmm(x_i.mT, d_e_i.baddbmm_(w_i, d_s[i + 1]), out=d_v_i)
         d_s[i].addcmul_(d_s[i + 1], t_i).baddbmm_(k_i.mT, d_v_i, alpha=-1)
-
-
-def _d_log_decay(d_sums: Tensor, states: Tensor, d_states: Tensor) -> Tensor:
-    """From the gradients of the sums c inside chunks to those of their terms.
-
-    exp(c_i) multiplies all that q_i and k_i read and divides all that w_i wrote, so the gradient of c_i is
-    q_i . dq_i + k_i . dk_i - w_i . dw_i; the last c also multiplies the whole state after the chunk.
-    """
-    d_sums[:, -1, 0] += (states[1:] * d_states[1:]).sum((-1, -2)).flatten()
-    return sums_to_end(d_sums)

@@ -14,13 +14,9 @@ what b_j multiplies (u), the outputs and the state after the chunk are
 
 and where b is k, e = v + u is one unknown: e = (I - R[a, k])^-1 (v + d(0, .) a S), and v drops out of the rest.
 
-Decays are multiplied and never divided. Where j and i lie in the two halves of a block, d(j, i) is the product of
-what follows j in the first half and of what precedes i in the second; blocks of 2, 4, ... C steps cover all pairs
-with log2(C) batched products, so that a gate of any strength, also 0, is exact.
-
-The backward pass is written out: autograd would keep every intermediate of every block. The gradient of log_decay
-needs no product of decays: each one scales what is read after it and was written before it, so its gradient is the
-sum over later reads of r . dr less the sum of w . dw from its own position on, plus what follows the chunk.
+How decays are multiplied, and what the gradient of a gate is made of, is in `decay_products`; here the products do not
+hold the decay of the position that reads. The backward pass is written out: autograd would keep every intermediate of
+every block.
 """
 
 from collections.abc import Iterator
@@ -30,7 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.chunks import Chunks, cleared, inverse_of_one_plus, sums_to_end
+from hybrids.ops.chunks import Chunks, inverse_of_one_plus
+from hybrids.ops.decay_products import cleared, d_log_decay_of_keys
 from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import without_autocast
 
@@ -96,10 +93,14 @@ def _gradients(ctx: Any, d_o: Tensor, d_state: Tensor) -> tuple[Tensor | None, .
     values, d_values = [written] if is_shared else [v, written], [d_o, d_unknown]
     d_reads = torch.stack([torch.bmm(d, before.mT) for d in d_values], 2).mul_(spans.before.unsqueeze(2))
     d_writes = torch.stack([torch.bmm(x, d_after.mT) for x in values], 2).mul_(spans.until.unsqueeze(2))
+    d_spans = _Spans(
+        (reads * d_reads).sum(2), (writes * d_writes).sum(2), (before * d_after).sum(-1, keepdim=True) * spans.total
+    )
     d_pairs = torch.stack([torch.stack([torch.bmm(d, x.mT) for x in values], -1) for d in d_values], 2)
-    _add_gradients_of_pairs(d_reads, d_writes, d_pairs, reads, writes, decay)
-    d_total = (states[1:] * d_states[1:]).sum(-1).flatten(0, 1)
-    d_log_decay = chunks.join(_d_log_decay(reads, d_reads, writes, d_writes, d_total))
+    terms = _add_gradients_of_pairs(d_reads, d_writes, d_pairs, reads, writes, decay)
+    d_log_decay = d_log_decay_of_keys(d_spans.before, d_spans.until, d_spans.total.mT, terms)
+    d_log_decay.addcmul_(reads[:, :, 0], d_reads[:, :, 0])  # a query reads after its own step decays
+    d_log_decay = chunks.join(d_log_decay)
     d_diagonal = _diagonal(d_pairs).unsqueeze(-1)
     d_q = (d_reads[:, :, 0] * decay).add_((d_diagonal * writes).sum(2)).mul_(ctx.scale)
     d_k, *d_b = d_writes.addcmul_(d_diagonal, q.unsqueeze(2)).unbind(2)
@@ -170,7 +171,9 @@ def _block(pairs: Float[Tensor, "X C 2 C M"], half: int) -> Float[Tensor, "X L P
 
 def _add_gradients_of_pairs(
     d_reads: Tensor, d_writes: Tensor, d_pairs: Tensor, reads: Tensor, writes: Tensor, decay: Tensor
-) -> None:
+) -> list[tuple[Tensor, Tensor]]:
+    """Returns, by level, the gradients of the logarithms of the decays that meet there, [X L P K]."""
+    terms = []
     for r, w, late, early in _halves(reads, writes, _grow(_Spans.of(decay), decay)):
         cut = (-1, 2, r.shape[2])
         block = _block(d_pairs, r.shape[2]).flatten(4, 5).flatten(2, 3).flatten(0, 1)
@@ -178,6 +181,8 @@ def _add_gradients_of_pairs(
         d_w = torch.bmm(block.mT, r.flatten(2, 3).flatten(0, 1)).view_as(w)
         d_reads.unflatten(1, cut)[:, :, 1].addcmul_(d_r, late)
         d_writes.unflatten(1, cut)[:, :, 0].addcmul_(d_w, early)
+        terms.append((r.mul_(d_r).sum(3), w.mul_(d_w).sum(3)))
+    return terms
 
 
 def _scores(pairs: Float[Tensor, "X C 2 C M"], read: int, write: int) -> Float[Tensor, "X C C"]:
@@ -222,11 +227,3 @@ def _scan_back(
     for i, (d_i, r_i, w_i, t_i) in reversed(list(enumerate(parts))):
         d_i.baddbmm_(w_i, d_s[i + 1])
         d_s[i].addcmul_(d_s[i + 1], t_i).baddbmm_(r_i.mT, d_i)
-
-
-def _d_log_decay(reads: Tensor, d_reads: Tensor, writes: Tensor, d_writes: Tensor, d_total: Tensor) -> Tensor:
-    """Before the gradients of a position's query with its own key, which no decay scales, are added."""
-    read, written = (reads * d_reads), (writes * d_writes).sum(2)
-    sums = read.sum(2).sub_(written)
-    sums[:, -1] += d_total
-    return sums_to_end(sums).sub_(read[:, :, 1])  # a reads before its own step decays

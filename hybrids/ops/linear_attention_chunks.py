@@ -5,34 +5,31 @@ and including i, and 0 the step before the chunk:
 
     o_i = (q_i a(0, i])^T S + sum_{j <= i} (q_i a(j, i] . k_j) v_j        S' = a(0, C] S + sum_j a(j, C] k_j v_j^T
 
-Decays are only ever multiplied, never divided: where j and i lie in the two halves of a block, a(j, i] is the
-product of what follows j in its half and of what precedes i in its own. Blocks of 2, 4, ... C steps cover all pairs,
-so a gate of any strength is exact, and one per key feature costs log2(C) batched products. (arXiv:2312.06635,
-section 4.3, has two levels of blocks instead, and needs positive exponents within the lower one.)
+How decays are multiplied, and what the gradient of a gate is made of, is in `decay_products`: with one gate per key
+feature it costs log2(C) batched products. (arXiv:2312.06635, section 4.3, has two levels of blocks instead, and needs
+positive exponents within the lower one.)
 
-The backward pass is written out: autograd would keep every intermediate. A product of decays scales what is read
-with it and what was written before it, so the gradient of log a_t is the sum over i >= t of q_i . dq_i - k_i . dk_i
-(by feature; with one gate per head o_i . do_i - v_i . dv_i) plus what the state after the chunk contributes.
+The backward pass is written out: autograd would keep every intermediate.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.chunks import Chunks, cleared, sums_to_end
+from hybrids.ops.chunks import Chunks
+from hybrids.ops.decay_products import (
+    HeadGates,
+    blocks,
+    cleared,
+    d_log_decay_of_heads,
+    d_log_decay_of_keys,
+    levels,
+)
 from hybrids.ops.derivatives import refuse_second_derivative
 from hybrids.ops.precision import without_autocast
-
-
-class _Gates(NamedTuple):
-    """Decays inside chunks: from the start, to the end, over the whole chunk; the last by chunk."""
-
-    since: Float[Tensor, "R X C 1"]
-    until: Float[Tensor, "R X C 1"]
-    total: Float[Tensor, "R N Y 1 1"]
 
 
 def _cut(q: Tensor, chunk_size: int) -> Chunks:
@@ -41,27 +38,8 @@ def _cut(q: Tensor, chunk_size: int) -> Chunks:
     return Chunks.of(q, 1 << (-(-q.shape[1] // num) - 1).bit_length())
 
 
-def _levels(since: Float[Tensor, "X C W"], until: Float[Tensor, "X C W"]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of 2, 4, ... C steps: which decays bring the keys of the first half to its end, and which lead from there
-    to the queries of the second half, both [X L P W]. Turns single decays and ones into products from the start and to
-    the end."""
-    half = 1
-    while half < since.shape[1]:
-        (s1, s2), (u1, _) = (x.unflatten(1, (-1, 2, half)).unbind(2) for x in (since, until))
-        yield u1, s2
-        cleared(u1.mul_(s2[:, :, -1:]))
-        cleared(s2.mul_(s1[:, :, -1:]))
-        half *= 2
-
-
 def _total(since: Float[Tensor, "*R X C W"], chunks: Chunks) -> Float[Tensor, "*R N Y W 1"]:
     return since[..., -1, :].unflatten(-2, (chunks.num, -1)).unsqueeze(-1)
-
-
-def _blocks(pairs: Float[Tensor, "X C C"], half: int) -> Float[Tensor, "X L P P"]:
-    """A view of the pairs whose query is in the second and whose key is in the first half of a block."""
-    cut = pairs.unflatten(2, (-1, 2 * half)).unflatten(1, (-1, 2 * half))
-    return cut.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)[:, :, half:, :half]
 
 
 class PerHead(torch.autograd.Function):
@@ -73,22 +51,21 @@ class PerHead(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         chunks = _cut(q, chunk_size)
         q, k, v = chunks.split(q), chunks.split(k), chunks.split_shared(v)
-        scores = torch.bmm(q, k.mT)
+        scores, v_out, total, since, until, read = torch.bmm(q, k.mT), v, None, None, None, None
         if log_decay is None:
-            gates, pair = None, torch.ones_like(scores[0]).tril()
+            pair = torch.ones_like(scores[0]).tril()
             attn = (scores * pair).expand(len(v), *scores.shape)
         else:
-            gates, pair = _gates_of_heads(chunks.split_shared(log_decay.unsqueeze(-1)), chunks)
-            attn = scores * pair
-        v_out, total = (v, None) if gates is None else (v * gates.until, gates.total)
+            since, until, pair = HeadGates.of(chunks.split_shared(log_decay.unsqueeze(-1)))
+            attn, v_out, total = scores * pair, v * until, _total(since, chunks)
         states = _scan(k, v_out, total, state, chunks)
         o = torch.empty_like(v)
         for o_r, s_r in zip(o, states, strict=True):
             torch.bmm(q, s_r[:-1].flatten(0, 1), out=o_r)
-        if gates is not None:
-            o.mul_(gates.since)
+        if since is not None:
+            read = o.mul_(since).clone()
         o.flatten(0, 1).baddbmm_(attn.flatten(0, 1), v.flatten(0, 1))
-        ctx.save_for_backward(q, k, v, o, attn, pair, states, *(gates or ()))
+        ctx.save_for_backward(q, k, v, attn, pair, states, since, until, read)
         ctx.chunks, ctx.has_state = chunks, state is not None
         return chunks.join_shared(o), chunks.join_state(states[:, -1])
 
@@ -96,31 +73,28 @@ class PerHead(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("linear_attention", "linear_attention_recurrent")
         d_o, d_state = grad_outputs
-        q, k, v, o, attn, pair, states, *rest = ctx.saved_tensors
-        gates, chunks = _Gates(*rest) if rest else None, ctx.chunks
+        q, k, v, attn, pair, states, since, until, read = ctx.saved_tensors
+        chunks, d_decay = ctx.chunks, None
         with without_autocast(q.device.type):
             d_o = chunks.split_shared(d_o)
             d_read, v_out, total = d_o, v, None
-            if gates is not None:
-                d_read, v_out, total = d_o * gates.since, v * gates.until, gates.total
+            if since is not None:
+                d_read, v_out, total = d_o * since, v * until, _total(since, chunks)
             d_states = _scan_back(q, d_read, total, chunks.split_state(d_state), chunks)
             d_v = torch.empty_like(v)
             for d_v_r, d_s_r in zip(d_v, d_states, strict=True):
                 torch.bmm(k, d_s_r[1:].flatten(0, 1), out=d_v_r)
-            if gates is not None:
-                d_v.mul_(gates.until)
-            d_v.flatten(0, 1).baddbmm_(attn.flatten(0, 1).mT, d_o.flatten(0, 1))
             d_attn = torch.bmm(d_o.flatten(0, 1), v.flatten(0, 1).mT).view_as(attn)
+            if total is not None:
+                parts = (d_attn * attn, (d_o * read).sum(-1), (d_v.mul_(until) * v).sum(-1))
+                d_decay = d_log_decay_of_heads(*parts, _d_total(states, d_states, total).sum(-2).flatten(1, 2))
+                d_decay = chunks.join_shared(d_decay.unsqueeze(-1)).squeeze(-1)
+            d_v.flatten(0, 1).baddbmm_(attn.flatten(0, 1).mT, d_o.flatten(0, 1))
             d_scores = d_attn.mul_(pair).sum(0) if len(v) > 1 else d_attn.mul_(pair)[0]
             d_q, d_k = torch.bmm(d_scores, k), torch.bmm(d_scores.mT, q)
             for d_read_r, v_r, s_r, d_s_r in zip(d_read, v_out, states, d_states, strict=True):
                 d_q.baddbmm_(d_read_r, s_r[:-1].flatten(0, 1).mT)
                 d_k.baddbmm_(v_r, d_s_r[1:].flatten(0, 1).mT)
-            d_decay = None
-            if gates is not None:
-                d_products = (o * d_o).sub_(v * d_v).sum(-1, keepdim=True)
-                d_after = (states[:, 1:] * d_states[:, 1:]).sum((-1, -2)).flatten(1, 2).unsqueeze(-1)
-                d_decay = chunks.join_shared(_d_log_decay(d_products, d_after)).squeeze(-1)
             d_s = chunks.join_state(d_states[:, 0]) if ctx.has_state else None
             d_q, d_k, d_v = chunks.join(d_q), chunks.join(d_k), chunks.join_shared(d_v)
         return d_q, d_k, d_v, d_decay, d_s, None
@@ -140,7 +114,7 @@ class PerKey(torch.autograd.Function):
         attn = torch.diag_embed((q * k).sum(-1))
         for late, early, query, key in _halves(q, k, since, until):
             block = torch.bmm((late * query).flatten(0, 1), (early * key).flatten(0, 1).mT)
-            _blocks(attn, late.shape[2]).copy_(block.unflatten(0, late.shape[:2]))
+            blocks(attn, late.shape[2]).copy_(block.unflatten(0, late.shape[:2]))
         states = _scan(k * until, v.unsqueeze(0), _total(since, chunks).unsqueeze(0), state, chunks)
         o = torch.bmm(q * since, states[0, :-1].flatten(0, 1)).baddbmm_(attn, v)
         ctx.save_for_backward(q, k, v, decay, attn, states)
@@ -157,40 +131,33 @@ class PerKey(torch.autograd.Function):
             d_o, since, until = chunks.split(d_o), decay.clone(), torch.ones_like(decay)
             d_attn = torch.bmm(d_o, v.mT)
             diagonal = d_attn.diagonal(dim1=1, dim2=2).unsqueeze(-1)
-            d_q, d_k = diagonal * k, diagonal * q
+            d_q, d_k, terms = diagonal * k, diagonal * q, []
             for late, early, query, key in _halves(q, k, since, until):
-                half = late.shape[2]
-                block = _blocks(d_attn, half).flatten(0, 1)
-                d_late = torch.bmm(block, (early * key).flatten(0, 1)).view_as(late)
-                d_early = torch.bmm(block.mT, (late * query).flatten(0, 1)).view_as(early)
+                half, q_in, k_out = late.shape[2], late * query, early * key
+                block = blocks(d_attn, half).flatten(0, 1)
+                d_late = torch.bmm(block, k_out.flatten(0, 1)).view_as(late)
+                d_early = torch.bmm(block.mT, q_in.flatten(0, 1)).view_as(early)
                 d_q.unflatten(1, (-1, 2, half))[:, :, 1].addcmul_(d_late, query)
                 d_k.unflatten(1, (-1, 2, half))[:, :, 0].addcmul_(d_early, key)
-            total, d_state = _total(since, chunks).unsqueeze(0), chunks.split_state(d_state)
-            d_states = _scan_back(q * since, d_o.unsqueeze(0), total, d_state, chunks)
-            after = d_states[0, 1:].flatten(0, 1)
-            d_v = torch.bmm(k * until, after).baddbmm_(attn.mT, d_o)
-            d_q.addcmul_(torch.bmm(d_o, states[0, :-1].flatten(0, 1).mT), since)
-            d_k.addcmul_(torch.bmm(v, after.mT), until)
-            d_after = (states[0, 1:] * d_states[0, 1:]).sum(-1).flatten(0, 1)
-            d_decay = _d_log_decay((q * d_q).sub_(k * d_k), d_after)
+                terms.append((q_in.mul_(d_late), k_out.mul_(d_early)))
+            total, q_in, k_out = _total(since, chunks).unsqueeze(0), q * since, k * until
+            d_states = _scan_back(q_in, d_o.unsqueeze(0), total, chunks.split_state(d_state), chunks)
+            before, after = states[0, :-1].flatten(0, 1), d_states[0, 1:].flatten(0, 1)
+            d_v = torch.bmm(k_out, after).baddbmm_(attn.mT, d_o)
+            d_read, d_written = torch.bmm(d_o, before.mT), torch.bmm(v, after.mT)
+            d_q.addcmul_(d_read, since)
+            d_k.addcmul_(d_written, until)
+            d_total = _d_total(states, d_states, total)[0].flatten(0, 1).mT
+            d_since = q_in.mul_(d_read)
+            d_decay = d_log_decay_of_keys(d_since, k_out.mul_(d_written), d_total, terms).add_(d_since)
             d_s = chunks.join_state(d_states[:, 0]) if ctx.has_state else None
             d_q, d_k, d_v = (chunks.join(x) for x in (d_q, d_k, d_v))
         return d_q, d_k, d_v, chunks.join(d_decay), d_s, None
 
 
-def _gates_of_heads(log_decay: Float[Tensor, "R X C 1"], chunks: Chunks) -> tuple[_Gates, Float[Tensor, "R X C C"]]:
-    """Gates, and the decay of every pair of positions, 0 where the key comes after the query."""
-    since = cleared(log_decay.exp())
-    until = torch.ones_like(since)
-    pair = torch.diag_embed(until.squeeze(-1))
-    for key, query in _levels(since.flatten(0, 1), until.flatten(0, 1)):
-        _blocks(pair.flatten(0, 1), key.shape[2]).copy_(query * key.mT)
-    return _Gates(since, until, _total(since, chunks)), pair
-
-
 def _halves(q: Tensor, k: Tensor, since: Tensor, until: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Per level: queries of the second halves of its blocks, keys of the first ones, and the decays of both."""
-    for key, query in _levels(since, until):
+    for key, query in levels(since, until):
         cut = (-1, 2, key.shape[2])
         yield q.unflatten(1, cut)[:, :, 1], k.unflatten(1, cut)[:, :, 0], query, key
 
@@ -229,7 +196,8 @@ def _accumulate(states: tuple[Tensor, ...], decays: tuple[Tensor, ...] | None) -
             states[i].addcmul_(states[i - 1], decays[i - 1])
 
 
-def _d_log_decay(d_products: Float[Tensor, "*R X C W"], d_after: Float[Tensor, "*R X W"]) -> Float[Tensor, "*R X C W"]:
-    """From the gradients of the logarithms of products since the start of a chunk to those of their factors."""
-    d_products[..., -1, :] += d_after
-    return sums_to_end(d_products)
+def _d_total(
+    states: Float[Tensor, "R M Y K V"], d_states: Float[Tensor, "R M Y K V"], total: Float[Tensor, "R N Y W 1"]
+) -> Float[Tensor, "R N Y K 1"]:
+    """Gradients of the logarithms of the decays over whole chunks."""
+    return (states[:, :-1] * d_states[:, 1:]).sum(-1, keepdim=True).mul_(total)
