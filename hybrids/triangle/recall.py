@@ -1,6 +1,7 @@
 """What a model gives back through the state that it carries from the facts to the queries."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -70,7 +71,10 @@ def measure_recall(
 def effective_bits(
     model: Model, task: Task, *, seed: int, num_examples: int, batch_size: int, levels: Sequence[int] = quantise.BITS
 ) -> list[EffectiveBits]:
-    """Recall with the state rounded to each of `levels` bits per element; steps come from validation examples."""
+    """Recall with the state rounded to each number of bits per element in `levels`, as given.
+
+    The levels of each tensor come from validation examples.
+    """
     check_has_bits(task)
     index = torch.arange(min(batch_size, num_examples), device=model.embedding.weight.device)
     _, other = _answer(model, task, index, seed, Split.VAL, None)
@@ -85,9 +89,13 @@ def effective_bits(
 
 
 def smallest_sufficient(curve: Sequence[EffectiveBits], recalled: float, *, kept: float = 0.99) -> EffectiveBits | None:
-    """The smallest state of the curve that keeps a share `kept` of `recalled`; None where no entry does."""
-    enough = [entry for entry in curve if entry.recalled.bits >= kept * recalled]
-    return min(enough, key=lambda entry: entry.total, default=None)
+    """The smallest state of the curve that keeps a share `kept` of `recalled`, as every larger one does.
+
+    None where the largest does not. One that keeps it while a larger one does not has it by chance.
+    """
+    by_size = sorted(curve, key=lambda entry: entry.total, reverse=True)
+    enough = list(takewhile(lambda entry: entry.recalled.bits >= kept * recalled, by_size))
+    return enough[-1] if enough else None
 
 
 def check_has_bits(task: Task) -> float:

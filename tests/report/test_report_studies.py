@@ -47,6 +47,20 @@ def test_effective_bits_are_those_of_the_rate_that_validates_best(tmp_path, repo
     assert {row["learning_rate"] for row in table(tmp_path, "effective_bits")} == {"0.01"}
 
 
+def test_an_earlier_rounding_is_marked_and_not_shown_beside_the_present_one(tmp_path, report):
+    first, second = (write_run(tmp_path, pattern, name=pattern, triangle=[entry(64)]) for pattern in ("LA", "LL"))
+    write_effective(first, method=1)
+    report(tmp_path)
+    assert {row["run"] for row in table(tmp_path, "effective_bits")} == {"LA"}
+    assert page(tmp_path).count("LA: rounded to evenly spaced levels, as earlier hybrids did") == 2  # in both figures
+    write_effective(second)
+    report(tmp_path)
+    assert {row["run"] for row in table(tmp_path, "effective_bits")} == {"LL"}
+    (reason,) = (row["reason"] for row in table(tmp_path, "missing") if row["run"] == "LA, effective bits")
+    assert reason.startswith("not comparable: rounded to evenly spaced levels")
+    assert "LA: rounded" not in page(tmp_path)
+
+
 def test_a_run_that_recalls_nothing_has_no_share(tmp_path, report):
     write_effective(write_run(tmp_path, "LA", triangle=[entry(64)]), 0.5, surely=0.0)
     assert report(tmp_path)[0] == 0

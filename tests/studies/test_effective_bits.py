@@ -1,5 +1,6 @@
 """Effective bits: of memories whose bits are known by construction, and the file that keeps them."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -147,6 +148,15 @@ def test_the_file_gives_back_what_was_written(tmp_path):
     for found in (rounded(), rounded(surely=0.0), remember("levels", (4, 3))):
         write_rounded(found, tmp_path / FILE)
         assert read_rounded(tmp_path) == found
+
+
+def test_a_file_without_a_method_is_of_the_first_rounding(tmp_path):
+    (tmp_path / "eval").mkdir()
+    write_rounded(rounded(), tmp_path / FILE)
+    lines = [line.rpartition(",")[0] for line in (tmp_path / FILE).read_text().splitlines()]
+    (tmp_path / FILE).write_text("\n".join(lines) + "\n")
+    found = read_rounded(tmp_path)
+    assert found == replace(rounded(), method=1) and found.is_outdated
 
 
 def test_a_file_cut_anywhere_is_damaged(tmp_path):

@@ -15,6 +15,7 @@ from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.effective_bits.record import FILE, write_rounded
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.match import Size
+from hybrids.triangle.quantise import METHOD
 from hybrids.triangle.recall import EffectiveBits, Recall
 
 MIXERS = {"L": "gla", "A": "attention"}
@@ -113,7 +114,9 @@ def _place(context: int, share: float, skill: float) -> dict:
     return entry(context, int(fixed + growing), **place)
 
 
-def write_effective(run: Path, recalled: float = 80.0, *, elements: int = 1000, surely: float = 60.0) -> None:
+def write_effective(
+    run: Path, recalled: float = 80.0, *, elements: int = 1000, surely: float = 60.0, method: int = METHOD
+) -> None:
     """What `hybrids bits` leaves in a run: rounded to 8, 4 and 2 bits it keeps all, 99.5 % and half."""
     (run / "eval").mkdir()
 
@@ -122,7 +125,7 @@ def write_effective(run: Path, recalled: float = 80.0, *, elements: int = 1000, 
 
     curve = [EffectiveBits(b, b * elements, told(share)) for b, share in ((8, 1.0), (4, 0.995), (2, 0.5))]
     stored = Recall(told(1.0), 100.0, 32 * elements, elements)
-    write_rounded(Rounded(stored, tuple(curve), 64, 512), run / FILE)
+    write_rounded(Rounded(stored, tuple(curve), 64, 512, method), run / FILE)
 
 
 TRIED = ((0.001, 0), (0.003, 0), (0.01, 0), (0.003, 1), (0.003, 2))

@@ -12,7 +12,7 @@ from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.registry import get
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
-from hybrids.studies.effective_bits.measure import Rounded
+from hybrids.studies.effective_bits.measure import OUTDATED, Rounded
 from hybrids.studies.effective_bits.record import read_rounded
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.record import Result, RunFolder
@@ -183,7 +183,7 @@ def collect(folder: Path) -> Collection:
             runs[place.resolve()] = run
     if not runs and not missing:
         raise UserError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
-    shown = [_add_rounded(run, missing) for run in runs.values()]
+    shown = _of_one_method([_add_rounded(run, missing) for run in runs.values()], missing)
     found = tuple(_find_searches(folder, shown, missing))
     return Collection(folder, tuple(shown), tuple(missing), found)
 
@@ -246,6 +246,20 @@ def _add_rounded(run: ReportedRun, missing: list[Missing]) -> ReportedRun:
     except UserError as error:
         missing.append(Missing(f"{run.name}, effective bits", str(error)))
         return run
+
+
+def _of_one_method(runs: list[ReportedRun], missing: list[Missing]) -> list[ReportedRun]:
+    """The runs, without effective bits of an earlier rounding where others have those of the present one."""
+    measured = [run.rounded.is_outdated for run in runs if run.rounded is not None]
+    if all(measured) or not any(measured):
+        return runs
+    kept = []
+    for run in runs:
+        if run.rounded is not None and run.rounded.is_outdated:
+            reason = f"not comparable: rounded {OUTDATED}; hybrids bits measures it again"
+            missing.append(Missing(f"{run.name}, effective bits", reason))
+        kept.append(replace(run, rounded=None) if run.rounded and run.rounded.is_outdated else run)
+    return kept
 
 
 def _find_searches(folder: Path, runs: list[ReportedRun], missing: list[Missing]) -> Iterator[Found]:

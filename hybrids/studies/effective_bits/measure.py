@@ -11,7 +11,7 @@ from hybrids.training.record import RunFolder
 from hybrids.training.run import Run, TrainerSettings
 from hybrids.training.train import log_backends
 from hybrids.triangle.intervals import Estimate
-from hybrids.triangle.quantise import BITS
+from hybrids.triangle.quantise import BITS, METHOD
 from hybrids.triangle.recall import EffectiveBits, Recall, effective_bits, measure_recall, smallest_sufficient
 
 KEPT = 0.99
@@ -19,6 +19,9 @@ KEPT = 0.99
 
 MOST_BITS = 24
 """Of one element: rounding is computed in float32, which tells no more levels apart."""
+
+OUTDATED = "to evenly spaced levels, as earlier hybrids did, which needs more bits where states take few values"
+"""What is said of a state that was rounded by the first method."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Rounded:
     """Most bits first."""
     context: int
     num_examples: int
+    method: int = METHOD
+    """Of rounding, as numbered in `hybrids.triangle.quantise`."""
 
     @property
     def is_learned(self) -> bool:
@@ -42,6 +47,11 @@ class Rounded:
         if not self.is_learned:
             return None
         return smallest_sufficient(self.curve, self.stored.recalled.bits, kept=KEPT)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it was rounded by the first method."""
+        return self.method != METHOD
 
     @property
     def is_at_most(self) -> bool:
@@ -100,7 +110,7 @@ class RoundingSettings:
 
 
 def measure_rounded(run: Run, folder: RunFolder, settings: RoundingSettings) -> Rounded:
-    """Recall of the last good checkpoint on the first test examples; the steps of rounding come from validation ones.
+    """Recall of the last good checkpoint on the first test examples; the levels of rounding come from validation ones.
 
     UserError for a run without checkpoint or without state, a task without bits, and a device that is not there.
     """

@@ -3,6 +3,7 @@
 import csv
 from io import StringIO
 from pathlib import Path
+from typing import NotRequired
 
 from pydantic import ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -37,6 +38,7 @@ class Line(TypedDict):
     context: int
     num_examples: int
     num_levels: int
+    method: NotRequired[PositiveInt]  # of rounding; lines without it are of the first
 
 
 _LINES = TypeAdapter(list[Line])
@@ -45,10 +47,10 @@ _LINES = TypeAdapter(list[Line])
 def write_rounded(rounded: Rounded, path: Path) -> None:
     """One CSV row for the state as stored and for every rounded one."""
     stored, lines = rounded.stored, []
-    shared = (stored.offered, stored.state_elements, rounded.context, rounded.num_examples, len(rounded.curve))
+    sizes = (stored.offered, stored.state_elements, rounded.context, rounded.num_examples, len(rounded.curve))
     for name, bits, total, found in rounded.states:
         numbers = (bits, total, found.bits, found.low, found.high, found.surely, found.error)
-        lines.append([name, *numbers, rounded.share_kept(found), found.bits / total, *shared])
+        lines.append([name, *numbers, rounded.share_kept(found), found.bits / total, *sizes, rounded.method])
     write_file(path, to_csv(tuple(Line.__annotations__), lines))
 
 
@@ -76,7 +78,7 @@ def _read(text: str) -> Rounded:
         raise UserError(f"it has {len(others)} of {first['num_levels']} rounded states")
     stored = Recall(_estimate(first), first["offered_bits"], first["total_bits"], first["state_elements"])
     curve = [EffectiveBits(int(line["bits_per_element"]), line["total_bits"], _estimate(line)) for line in others]
-    return Rounded(stored, tuple(curve), first["context"], first["num_examples"])
+    return Rounded(stored, tuple(curve), first["context"], first["num_examples"], first.get("method", 1))
 
 
 def _estimate(line: Line) -> Estimate:

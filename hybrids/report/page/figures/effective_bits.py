@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Still
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import Row, add_legend, by_label, column, curve, logarithmic, marks
-from hybrids.studies.effective_bits.measure import KEPT, Rounded
+from hybrids.studies.effective_bits.measure import KEPT, OUTDATED, Rounded
 
 _STATE = ("label", "learning_rate", "seed", "context", "state", "bits_per_element", "total_bits")
 _RECALL = ("recalled_bits", "recalled_low", "recalled_high", "surely", "share_kept", "utilisation")
@@ -28,6 +28,10 @@ def _tabulate(comparison: Comparison) -> Series:
                 rows += [shared | row for row in _states(run.rounded)]
             else:
                 notes.append(f"{run.name}: nothing was recalled for sure, so nothing can be kept")
+    outdated = [
+        run.name for model in comparison.models() for run in model.runs if run.rounded and run.rounded.is_outdated
+    ]
+    notes += [f"{', '.join(outdated)}: rounded {OUTDATED}; hybrids bits measures it again"] if outdated else []
     if not rows and not notes:
         notes.append("hybrids bits <folder of runs> measures it")
     elif unmeasured:
@@ -36,7 +40,7 @@ def _tabulate(comparison: Comparison) -> Series:
         "Share of the recalled bits that is kept when the state after the last fact is rounded to fewer bits per "
         "element, against the bits of the rounded state; each model at the learning rate with the best mean "
         f"validation accuracy, a line for each seed. The ring is at its effective bits: the smallest state that keeps "
-        f"{KEPT:.0%} (dotted). The steps of the rounding are fixed on validation examples."
+        f"{KEPT:.0%} (dotted). The levels of the rounding are fixed on validation examples."
     )
     return Series("Effective bits", caption, (*_STATE, *_RECALL, "is_smallest", "run"), rows, notes)
 

@@ -10,6 +10,7 @@ from hybrids.report.page.collect import ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, logarithmic, marks, points
+from hybrids.studies.effective_bits.measure import OUTDATED
 
 _EFFECTIVE = ("effective_bits", "effective_recalled", "effective_utilisation")
 _SETTINGS = ("label", "context", "learning_rate", "seed")
@@ -42,6 +43,8 @@ def _tabulate(comparison: Comparison) -> Series:
     columns = (*_SETTINGS, "state_bits", *_RECALLED, "utilisation", "law_broken", "drawn_at", "run", *_EFFECTIVE)
     none = len(rows) - len(positive)
     notes = [f"{none} of {len(rows)} points recalled nothing; they are hollow, at the lower edge"] if none else []
+    outdated = list(dict.fromkeys(run.name for _, run, _ in places if run.rounded and run.rounded.is_outdated))
+    notes += [f"effective bits of {', '.join(outdated)}: rounded {OUTDATED}"] if outdated else []
     return Series("Recalled bits and state", caption, columns, rows, notes)
 
 
