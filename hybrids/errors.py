@@ -40,3 +40,18 @@ def suggest(given: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed) or 'nothing, there are none'}"
+
+
+def printable(text: str, most: int = 100) -> str:
+    """A text from outside as one line that can be shown anywhere: in a sentence, a table, a picture, a terminal.
+
+    What cannot be seen (line ends, escape sequences, marks that turn the direction of writing) is spelt out, as in
+    a\\nb, and of a text of more than `most` letters the middle is left out.
+    """
+    if len(text) > most:
+        text = f"{text[: most - most // 3 - 3]}...{text[len(text) - most // 3 :]}"
+    return "".join(letter if letter.isprintable() else _spell_out(letter) for letter in text)
+
+
+def _spell_out(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

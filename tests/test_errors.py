@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hybrids.errors import UserError, check_choice, check_number, check_positive
+from hybrids.errors import UserError, check_choice, check_number, check_positive, printable
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,18 @@ def test_a_word_that_is_no_choice_is_refused_with_the_closest(value, message):
     with pytest.raises(UserError) as refusal:
         check_choice("speed", value, (None, "fast", "slow"))
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mqar-LA", "mqar-LA"),
+        ("häßlich 名前", "häßlich 名前"),
+        ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\udcff", r"a\udcff"),
+        ("x" * 70 + "y" * 80, "x" * 64 + "..." + "y" * 33),
+    ],
+)
+def test_a_text_from_outside_is_shown_as_one_line(text, shown):
+    assert printable(text) == shown

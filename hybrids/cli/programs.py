@@ -65,6 +65,7 @@ def run_program(program: Callable[[], None], name: str, *, spell: Spelling = spe
     `spell` is what this command alone spells in another way than Hydra.
     """
     silence_foreign_messages()
+    os.environ["PYTHONSAFEPATH"] = "1"  # a process that is started here imports nothing from the user's folder
     try:
         store_schemas()
         with _hydra_arguments(name, spell):

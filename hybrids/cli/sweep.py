@@ -17,7 +17,7 @@ from hybrids.config.build import build_run
 from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
-from hybrids.report.page.collect import Cell
+from hybrids.report.page.collect import Cell, read_cell
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.files import to_csv, write_file
 from hybrids.training.logs import silence_foreign_messages
@@ -107,7 +107,7 @@ def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
 def summarise(folder: Path) -> bool:
     """Print the table of a sweep, write it to summary.csv in its folder; True if no cell failed."""
     paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
-    cells: list[Cell] = [json.loads(path.read_text()) for path in paths]
+    cells = [read_cell(path) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
     folders = [RunFolder(Path(cell["folder"])) if cell["folder"] else None for cell in cells]
     results = [folder.read_result() if folder else None for folder in folders]

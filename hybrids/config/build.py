@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hybrids.config.schema import TrainConfig, schema_of
 from hybrids.errors import UserError, check_number, suggest
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
+from hybrids.training.read import check_resolved
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
 
@@ -24,8 +26,9 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
 
     Raises UserError or OmegaConf's errors for a key, type, plugin or letter that does not exist.
     """
-    node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
-    plain: Any = OmegaConf.to_container(node, resolve=True)
+    is_composed = isinstance(config, DictConfig)  # and only then may a value stand for another
+    plain: Any = OmegaConf.to_container(config, resolve=True) if is_composed else deepcopy(dict(config))
+    check_resolved(plain)
     values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(plain), plain))
     check_number("seed", values.seed, 0, 2**32 - 1)
     task = _choose("task", values.task)
@@ -60,8 +63,9 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
 def open_run(path: Path) -> tuple[Run, RunFolder]:
     """A run that was started, from its folder."""
     folder = RunFolder.open(path)
+    config = folder.read_config()
     try:
-        return build_run(folder.read_config()), folder
+        return build_run(config), folder
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"{folder.config_file} cannot be used: {explain(error)}") from None
 

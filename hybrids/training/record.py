@@ -21,8 +21,9 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, printable
 from hybrids.training.files import write_file
+from hybrids.training.read import read_json, read_yaml
 from hybrids.triangle.place import Place
 
 RESULT_VERSION = 1
@@ -104,27 +105,21 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """The settings of the run; UserError where the file is damaged."""
         try:
-            config = yaml.safe_load(self.config_file.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config_file} is damaged: {error}") from error
-        if not isinstance(config, dict):
-            raise UserError(f"{self.config_file} is damaged: it holds no settings")
-        return config
+            return read_yaml(self.config_file)
+        except UserError as error:
+            raise UserError(f"{self.config_file} is damaged: {error}") from None
 
     def read_result(self) -> Result | None:
         """The result, None while the run has not finished; UserError for a damaged file or another version."""
         if not self.result_file.exists():
             return None
         try:
-            result = json.loads(self.result_file.read_text())
-            if not isinstance(result, dict):
-                raise UserError("it holds no object")
-        except ValueError as error:  # no JSON, or no text
-            raise UserError(f"{self.result_file} is damaged ({error}); rerun=true repeats the run") from error
-        if result.get("version") != RESULT_VERSION:
-            raise UserError(
-                f"{self.result_file} has version {result.get('version')}; this hybrids reads version {RESULT_VERSION}"
-            )
+            result = read_json(self.result_file)
+        except UserError as error:
+            raise UserError(f"{self.result_file} is damaged ({error}); rerun=true repeats the run") from None
+        if (version := result.get("version")) != RESULT_VERSION:
+            allowed = f"this hybrids reads version {RESULT_VERSION}"
+            raise UserError(f"{self.result_file} has version {printable(str(version))}; {allowed}")
         return cast(Result, result)
 
     def write_result(self, result: Result) -> None:

@@ -106,3 +106,26 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_evaluated(hybrids, folde
 def test_a_grid_that_does_not_fit_at_all_is_an_error(hybrids, folder):
     said = hybrids("eval", f"run={folder}", "sizes.num_pairs=[400]").complaint()
     assert said.startswith("no combination of these sizes fits; the first: num_pairs=400 do not fit")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("a: ${oc.env:HYBRIDS_SECRET}", "cannot be used: a holds ${...}, which is replaced nowhere but on a command"),
+        ("a: {b: [1, 'x${oc.decode:${oc.env:HYBRIDS_SECRET}}']}", "cannot be used: a.b.1 holds ${...}"),
+        ("a: ${hydra:runtime.cwd}", "cannot be used: a holds ${...}"),
+        ("seed: ${oc.env:HYBRIDS_SECRET}", "is damaged: the key seed stands in it twice"),
+        ("a: &a [*a]", "is damaged: an alias in it stands for a group that is not complete"),
+        ("a: " + "[" * 3000 + "]" * 3000, "is damaged: it is nested deeper than 50 levels"),
+        ("a: ???", "cannot be used: unknown setting 'a'"),
+    ],
+    ids=["environment", "decoded", "hydra", "twice", "alias", "deep", "missing"],
+)
+def test_settings_of_a_stranger_are_not_resolved(hybrids, trained, monkeypatch, line, sentence):
+    monkeypatch.setenv("HYBRIDS_SECRET", "hunter2")
+    (config,) = trained.glob("*/config.yaml")
+    Path("made").mkdir()
+    Path("made/config.yaml").write_text(f"{config.read_text()}{line}\n")
+    for command in (("eval", "run=made"), ("bits", "made")):
+        said = hybrids(*command).complaint()
+        assert said.startswith(f"made/config.yaml {sentence}") and "hunter2" not in said

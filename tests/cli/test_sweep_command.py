@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,3 +73,12 @@ def test_a_cell_on_several_devices_is_a_process_of_its_own(train, processes):
     assert "pattern=A" in processes[1] and "trainer=ddp_cpu" in processes[1]
     assert reply.code == 1
     assert all("exit code 3" in row["run"] for row in read_summary())
+
+
+def test_a_process_of_a_sweep_imports_nothing_from_the_working_folder(train, processes):
+    train("-m", "pattern=L", "trainer=ddp_cpu")
+    Path("csv.py").write_text("raise SystemExit('a file of the user was executed')")
+    command = [*processes[0][:3], "--help"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said, _ = started.communicate(timeout=120)
+    assert started.returncode == 0 and said.startswith("usage: hybrids"), said

@@ -15,6 +15,7 @@ from hybrids.studies.capacity.record import Found, beside, read, trial_folders
 from hybrids.studies.effective_bits.measure import OUTDATED, Rounded
 from hybrids.studies.effective_bits.record import read_rounded
 from hybrids.studies.validation import explain_refusal
+from hybrids.training.read import read_json
 from hybrids.training.record import Result, RunFolder
 from hybrids.triangle.place import Place
 
@@ -209,12 +210,22 @@ def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
             yield path.name, Missing(f"cell {path.name}", "not finished: it has no cell.json")
 
 
+def read_cell(file: Path) -> Cell:
+    """What a sweep has noted of a cell; UserError for a damaged file."""
+    try:
+        return _CELL.validate_python(read_json(file))
+    except ValidationError as error:
+        raise UserError(f"{file.name} is damaged: {explain_refusal(error)}") from None
+    except UserError as error:
+        raise UserError(f"{file.name} is damaged: {error}") from None
+
+
 def _open_cell(sweep: Path, file: Path) -> tuple[str, Path | Missing]:
     name = f"cell {file.parent.name}"
     try:
-        cell = _CELL.validate_json(file.read_bytes())
-    except ValidationError as error:
-        return name, Missing(name, f"cell.json is damaged ({explain_refusal(error)})")
+        cell = read_cell(file)
+    except UserError as error:
+        return name, Missing(name, str(error))
     name = f"{name}: {' '.join(cell['overrides'])}"
     if cell["folder"] is None:
         return name, Missing(name, f"failed: {cell['error']}")

@@ -14,6 +14,7 @@ from wandb_workspaces.workspaces.internal import View
 
 from hybrids.errors import UserError
 from hybrids.training.files import write_file
+from hybrids.training.read import read_json
 
 VERSION = 1
 
@@ -72,7 +73,7 @@ def read(path: Path) -> Definition:
     if not path.is_file():
         raise UserError(f"{path} does not exist; hybrids dashboard <folder of a sweep> writes such a file")
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         if record["version"] != VERSION:
             raise UserError(f"version {record['version']}, where this hybrids reads {VERSION}")
         view, spec = View.model_validate(record["workspace"]), ReportViewspec.model_validate(record["report"])

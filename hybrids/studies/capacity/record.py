@@ -16,6 +16,7 @@ from hybrids.studies.capacity.search import THRESHOLD, Capacity
 from hybrids.studies.capacity.trials import Ceiling
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
+from hybrids.training.read import parse_json, read_text
 from hybrids.triangle.bound import max_facts, min_state_bits
 from hybrids.triangle.match import Size
 
@@ -221,8 +222,10 @@ def trial_folders(record: Path) -> list[Path]:
 def read(record: Path) -> list[Found]:
     """What a search found, pattern by pattern; UserError for a damaged record or one of another version."""
     try:
-        content = TypeAdapter(Record).validate_json(record.read_bytes(), strict=True)
-    except (ValidationError, OSError) as error:
+        text = read_text(record)
+        parse_json(text)  # measured before it is checked
+        content = TypeAdapter(Record).validate_json(text, strict=True)
+    except (ValidationError, UserError) as error:
         why = explain_refusal(error) if isinstance(error, ValidationError) else str(error)
         name = f"capacity/{record.parent.name}/{record.name}"
         raise UserError(f"{name} cannot be used: {why}; the same hybrids capacity command writes it again") from None

@@ -1,7 +1,5 @@
 """The file of effective bits in the folder of a run, written and read."""
 
-import csv
-from io import StringIO
 from pathlib import Path
 from typing import NotRequired
 
@@ -12,6 +10,7 @@ from hybrids.errors import UserError
 from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
+from hybrids.training.read import read_rows
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.recall import EffectiveBits, Recall
 
@@ -60,17 +59,15 @@ def read_rounded(run: Path) -> Rounded | None:
     if not path.exists():
         return None
     try:
-        return _read(path.read_text())
+        return _read(path)
     except ValidationError as error:
         raise UserError(f"{FILE} is damaged: {explain_refusal(error)}; hybrids bits measures it again") from None
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
 
 
-def _read(text: str) -> Rounded:
-    if not text.endswith("\n"):
-        raise UserError("it is cut in its last line")
-    lines = _LINES.validate_python(list(csv.DictReader(StringIO(text))))
+def _read(path: Path) -> Rounded:
+    lines = _LINES.validate_python(read_rows(path, tuple(Line.__annotations__)))
     if not lines:
         raise UserError("it has no rows")
     first, *others = lines

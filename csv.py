@@ -1,0 +1,1 @@
+raise SystemExit("a file of the user was executed")
