@@ -1,1 +1,0 @@
-raise SystemExit("a file of the user was executed")
