@@ -34,8 +34,8 @@ def selective_scan(
     `state=None` is a zero state. Computes in float32 (float64 when an input is float64), also under autocast;
     outputs have the dtype of `x`, the state that of the computation. `chunk_size` is how many steps are in memory
     at once, by default what fits the cache. A kernel instead of torch, where `backend` names one, serves more than one
-    token outside of torch.compile. `cpp` differs from torch by rounding only. `mamba_ssm` brings dt, B and C to the
-    dtype of `x`, starts from no state (torch goes on from one), and its final state has no gradient.
+    token. `cpp` differs from torch by rounding only, and torch.compile takes torch instead. `mamba_ssm` brings dt, B
+    and C to the dtype of `x`, starts from no state (torch goes on from one), and its final state has no gradient.
     Differentiable once. Raises ValueError for shapes that do not belong together.
     """
     if chunk_size is not None and chunk_size < 1:
@@ -43,7 +43,8 @@ def selective_scan(
     kernel = find_kernel("selective_scan", backend)
     if x.shape[1] == 1:
         return selective_scan_recurrent(x, dt, A, B, C, D, state)
-    if kernel is not None and not torch.compiler.is_compiling():  # which traces no kernel
+    # On a CPU the compiler's own code takes the place of ours.
+    if kernel is not None and not (kernel.device == "cpu" and torch.compiler.is_compiling()):
         check_inputs(x, dt, A, B, C, D, state)
         return kernel.call(x, dt, A, B, C, D, state, chunk_size=chunk_size)
     return scan(x, dt, A, B, C, D, state, chunk_size, TorchKernel)

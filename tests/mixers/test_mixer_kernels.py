@@ -3,6 +3,7 @@
 import copy
 import inspect
 
+import jaxtyping
 import pytest
 import torch
 
@@ -128,6 +129,22 @@ def test_a_slice_of_a_projection_reaches_the_convolution_aligned(stand_ins):
         expected, actual = (outputs_and_gradients(side, inputs(9, d_model=34)) for side in (torch_side, kernel_side))
     assert "causal_conv1d_fn" in {call.name for call in stand_ins}
     assert_close(actual[:1], expected[:1], 0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler sets off warnings of its own
+@pytest.mark.parametrize("name", WITH_KERNELS)
+def test_a_compiled_mixer_calls_its_kernels_uncompiled(stand_ins, monkeypatch, name):
+    """The stand-ins note whether they are traced, as the kernels' own code must not be."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
+    torch._dynamo.reset()
+    _, mixer = both_sides(name)
+    expected = outputs_and_gradients(mixer, inputs(9))
+    num_calls = len(stand_ins)
+    mixer.compile(backend="eager")
+    assert_close(outputs_and_gradients(mixer, inputs(9)), expected, 1e-6)
+    assert len(stand_ins) == 2 * num_calls > 0
+    assert not any(call.is_compiled for call in stand_ins)
 
 
 @pytest.mark.parametrize("name", WITH_KERNELS)

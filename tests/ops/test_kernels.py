@@ -245,6 +245,27 @@ def test_registering_a_kernel_again_is_no_duplicate(own_kernels):
     assert backends_of("delta_rule") == before
 
 
+@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler sets off warnings of its own
+def test_the_compiler_does_not_trace_a_kernel(own_kernels):
+    """Nor what the kernel calls: those of fla and mamba_ssm are tuned by hooks that the compiler refuses."""
+    traced = []
+
+    def inner(x):
+        traced.append(torch.compiler.is_compiling())
+        return x.sin()
+
+    @register_kernel("an_op", "theirs", note="a test")
+    def call(x):
+        traced.append(torch.compiler.is_compiling())
+        return inner(x), x
+
+    x = torch.ones(3, requires_grad=True)
+    compiled = torch.compile(lambda x: find_kernel("an_op", "theirs").call(x * 2)[0] * 2, backend="eager")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), 2 * torch.sin(2 * x))
+    assert traced == [False] * 4
+
+
 def test_one_function_may_be_two_backends(own_kernels):
     def call(): ...
 

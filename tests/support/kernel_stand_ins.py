@@ -18,6 +18,7 @@ class Call(NamedTuple):
 
     name: str
     given: dict[str, Any]
+    is_compiled: bool
 
 
 def step_by_step(q, k, v, beta=None, log_decay=None, state=None, *, scale=None):
@@ -63,7 +64,7 @@ def note(function, signature, calls):
 
     def kernel(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        calls.append(Call(function.__name__, given))
+        calls.append(Call(function.__name__, given, torch.compiler.is_compiling()))
         return function(**given)
 
     return kernel

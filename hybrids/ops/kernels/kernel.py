@@ -4,6 +4,7 @@
 its own in the file of the mixer that uses it. An op has the backends of its kernels, fastest first, and then torch.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -64,7 +65,7 @@ class Kernel:
     op: str
     backend: str
     call: Callable[..., tuple[Tensor, Tensor]]
-    """Outputs and new state from the inputs of the op; imports what it needs when it is called."""
+    """Outputs and new state from the inputs of the op; imports what it needs when it is called. Never compiled."""
     note: str
     """What it asks of a call, where the machine has everything; for `hybrids doctor`."""
     device: Literal["cpu", "cuda"]
@@ -104,7 +105,7 @@ def register_kernel(
         raise UserError(f"backend={backend} of {op} is taken; choose another name for the kernel")
 
     def add(call: C) -> C:
-        kernel = Kernel(op, backend, call, note, device, tuple(packages), machine_limits, limits)
+        kernel = Kernel(op, backend, _left_alone(call), note, device, tuple(packages), machine_limits, limits)
         others = []
         for other in _kernels.get(op, []):
             if other.backend != backend:
@@ -118,6 +119,21 @@ def register_kernel(
         return call
 
     return add
+
+
+def _left_alone(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, which `torch.compile` leaves as it is: it refuses the hooks by which Triton kernels are tuned.
+
+    `torch.compiler.disable` would be enough, but it imports the compiler, which takes as long as torch itself.
+    """
+
+    @functools.wraps(call)
+    def run(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(call)(*args, **kwargs)
+        return call(*args, **kwargs)
+
+    return run
 
 
 def kernels_of(op: str) -> list[Kernel]:
