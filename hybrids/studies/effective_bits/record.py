@@ -67,7 +67,7 @@ def read_rounded(run: Path) -> Rounded | None:
 
 
 def _read(path: Path) -> Rounded:
-    lines = _LINES.validate_python(read_rows(path, tuple(Line.__annotations__)))
+    lines = _LINES.validate_python(read_rows(path))
     if not lines:
         raise UserError("it has no rows")
     first, *others = lines
