@@ -5,7 +5,6 @@ written; here it reads its own. Decoding is greedy. Rows search at different ste
 tokens, so an example gets the tokens that it would get alone (up to what hybrids/model/generate.py says of rounding).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -15,9 +14,7 @@ import torch
 from hybrids.model.generate import Continuation, generate
 from hybrids.model.model import Model
 from hybrids.task import DecodedTask, Episode, Split
-
-_Z = 1.959963984540054
-"""Standard normal quantile of a two-sided 95 % interval."""
+from hybrids.tasks.mean_interval import mean_interval
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,10 @@ def score(decoded: Sequence[Decoded]) -> dict[str, float]:
     tokens             tokens per example that the model wrote; what searches returned does not count
     examples           number of examples
     """
-    accuracy = fmean(0.5 if one.is_right is None else float(one.is_right) for one in decoded)
-    low, high = wilson_interval(accuracy, len(decoded))
+    worth = [0.5 if one.is_right is None else float(one.is_right) for one in decoded]
+    low, high = mean_interval(torch.tensor(worth, dtype=torch.float64))
     return {
-        "accuracy": accuracy,
+        "accuracy": fmean(worth),
         "accuracy_low": low,
         "accuracy_high": high,
         "accuracy_strict": fmean(float(one.is_right is True) for one in decoded),
@@ -106,14 +103,3 @@ def score(decoded: Sequence[Decoded]) -> dict[str, float]:
         "tokens": fmean(float(one.num_written) for one in decoded),
         "examples": float(len(decoded)),
     }
-
-
-def wilson_interval(mean: float, num: int) -> tuple[float, float]:
-    """95 % interval (Wilson, 1927) of a mean of `num` independent outcomes of 0 or 1.
-
-    Outcomes between 0 and 1 have less variance at the same mean, so that it is wide enough for these, too.
-    """
-    weight = _Z**2 / num
-    centre = (mean + weight / 2) / (1 + weight)
-    half = _Z * math.sqrt(mean * (1 - mean) / num + _Z**2 / (4 * num**2)) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)

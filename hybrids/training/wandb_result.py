@@ -71,7 +71,11 @@ def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
     yield "parameters/total", result["parameters"]["total"]
     for place in result.get("triangle", []):
         factor = place["context"] // result["context"]
-        yield from ((place_key(factor, name), value) for name, value in place.items() if value is not None)
+        yield from ((place_key(factor, name), value) for name, value in place.items() if _is_number(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def _curves(result: Result) -> dict[str, list[tuple[int, float]]]:

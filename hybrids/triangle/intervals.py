@@ -2,7 +2,8 @@
 
 r is convex in the error rate, so the rate of a sample makes it too large on average (Jensen): with few errors seen, a
 state would seem to hold more than it does. `estimate` therefore corrects the bias by the bootstrap, and `check_law`
-uses no estimate at all but a limit that holds whatever the errors of one example have to do with each other.
+uses no estimate at all but a limit that holds whatever the errors of one example have to do with each other. So does
+the 95 % interval, which the bootstrap cannot give: of a sample without errors it would have no width.
 
 Examples, not answers, are drawn anew: the answers of one example share a state.
 """
@@ -16,9 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.errors import UserError
+from hybrids.tasks.mean_interval import mean_interval
 
 Formula = Callable[[Float[Tensor, "..."]], Float[Tensor, "..."]]
 """Error rates to recalled bits, falling: a task's `recalled_bits`."""
+
+
+INTERVAL = "simplex"
+"""Name of the way in which `estimate` finds its interval, for records."""
 
 
 class Estimate(NamedTuple):
@@ -28,7 +34,7 @@ class Estimate(NamedTuple):
     """Corrected for bias, and never above what the error rate of the sample gives."""
     low: float
     high: float
-    """95 % interval of the bootstrap."""
+    """95 % interval, of the limits that `mean_interval` has for the error."""
     error: float
     surely: float
     """Lower 99.9 % limit, which needs no assumption but that examples are independent."""
@@ -43,7 +49,8 @@ def estimate(errors: Float[Tensor, " N"], formula: Formula, *, num_resamples: in
     draws = torch.randint(len(errors), (num_resamples, len(errors)), generator=generator)
     resampled = formula(errors.cpu()[draws].mean(dim=1))
     plain = float(formula(errors.mean()))
-    low, high = torch.quantile(resampled, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    limits = torch.tensor(mean_interval(errors, seed=seed), dtype=torch.float64)
+    high, low = formula(limits).tolist()
     bias = max(float(resampled.mean()) - plain, 0.0)
     return Estimate(
         bits=max(plain - bias, 0.0),

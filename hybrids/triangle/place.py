@@ -1,6 +1,7 @@
 """Where a trained model stands in the triangle, at the context of training and beyond."""
 
 from collections.abc import Sequence
+from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic, which reads records, refuses that of Python 3.11
 
@@ -9,7 +10,7 @@ from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.task import Task
 from hybrids.triangle.coordinates import Measured, locate
-from hybrids.triangle.intervals import check_law
+from hybrids.triangle.intervals import INTERVAL, check_law
 from hybrids.triangle.recall import Recall, measure_recall
 
 FACTORS = (1, 2, 4)
@@ -33,6 +34,7 @@ class Place(TypedDict):
     recalled_bits: float | None  # r(n), corrected for bias
     recalled_low: float | None  # 95 % interval
     recalled_high: float | None
+    interval: NotRequired[str | None]  # how it was found; absent before: by the bootstrap, too narrow with few errors
     surely: float | None  # lower 99.9 % limit
     facts_state_bits: int | None  # of the state after the last fact and before any query, through which r was measured
     utilisation: float | None  # recalled_bits / facts_state_bits
@@ -93,6 +95,7 @@ def _place(at: Measured, at_twice: Measured, recall: Recall | None) -> Place:
         recalled_bits=found and found.bits,
         recalled_low=found and found.low,
         recalled_high=found and found.high,
+        interval=found and INTERVAL,
         surely=found and found.surely,
         facts_state_bits=recall and recall.state_bits,
         utilisation=recall and recall.utilisation,
