@@ -75,7 +75,8 @@ class Task(ABC):
     @property
     @abstractmethod
     def chance_accuracy(self) -> float:
-        """Accuracy of the best answer that ignores the example."""
+        """Accuracy of the best answer that ignores the example; where a glance at it tells more (the degrees of a
+        graph), of whoever takes that: the docstring of the task says so."""
 
     @property
     @abstractmethod

@@ -57,7 +57,9 @@ class MultiQueryAssociativeRecall(RecallTask):
     the number of examples, otherwise the segments come in the listed order, over and over (a curriculum).
     `distinct_values=False` draws values independently, the form to measure capacity with.
 
-    Chance: 1/M for M = V - V//2 values.
+    Chance: 1/M for M = V - V//2 values. Since pairs take their slots in turn, the order of the queries follows that of
+    the pairs: the first of 8 in 64 tokens is asked first in 27 % of examples, and who answers with a shown value by
+    that order alone is right in 17 %, where a random order (power=1) has 1 in 8.
     Bits: the keys are given and fillers do not matter, so an exact answerer has stored the values of all
     keys: log2(M!/(M-n)!), or n*log2(M) with `distinct_values=False`. A mixture of several `num_pairs` has no
     single number of bits, nor one error rate that bounds them, hence None: measure one segment at a time.

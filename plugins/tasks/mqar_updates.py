@@ -30,13 +30,15 @@ class UpdatedAssociativeRecall(RecallTask):
     `random_fillers`. `distinct_values=False` draws values independently, so that an update may repeat what it
     replaces; otherwise all n + u differ. The order of P is that in which the keys are first bound.
 
-    Chance: 1/M for M = V - V//2 values.
+    Chance: 1/M for M = V - V//2 values. As in `mqar`, keys that are bound early are asked early: the first one is asked
+    first in 28 % of the default examples, where a random order has 1 in 8.
     Bits: when the queries arrive, a value that was replaced answers nothing, so an exact answerer has stored the last
     value of each key and no more: log2(M!/(M-n)!), or n*log2(M) with `distinct_values=False`, whatever u is.
 
     Source: zoology's forgetting MQAR. Differs: there all updates stand behind all first bindings, so that the last u
-    bindings are known to count; here a reader has to look at the keys. There first values differ from each other
-    and updates only from what they replace.
+    bindings are known to count; here a reader has to look at the keys. There first values differ from each other,
+    and an update from the first value of another key than the one that it goes to, so that it may repeat what it
+    replaces.
     """
 
     facts_slice = "num_pairs"

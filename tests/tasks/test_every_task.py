@@ -3,6 +3,8 @@
 IsTree, whose oracle walks graphs, is in `is_tree/`; what the public checks of `hybrids check` look at is not here.
 """
 
+import math
+
 import pytest
 import torch
 from task_settings import SETTINGS
@@ -45,6 +47,18 @@ def test_the_oracle_solves_10_000_examples(name, settings):
         right = task.solve(batch.tokens, batch.positions) == batch.targets
         assert (right | ~batch.valid).all()
         assert batch.valid.all() or name == "mqar"
+
+
+@pytest.mark.parametrize(("name", "settings"), [case for case in CASES if case[1].get("mode") != "retrieval"])
+def test_no_answer_by_place_alone_beats_chance(name, settings):
+    """The most frequent one of 2,000 examples, given to 2,000 others; traces of searches are mostly brackets."""
+    task = build(name, settings)
+    batch = task.sample(torch.arange(4000), seed=3, split=Split.TRAIN)
+    seen, asked = (x.split(2000)[0] for x in (batch.targets, batch.targets.flip(0)))
+    best = torch.stack([column.mode().values for column in seen.T])
+    right = (asked == best)[batch.valid.flip(0)[:2000]].double().mean().item()
+    luck = 4 * math.sqrt(task.chance_accuracy * (1 - task.chance_accuracy) / 2000) + 4 / 2000
+    assert right <= task.chance_accuracy + luck
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)

@@ -182,6 +182,16 @@ def test_bits_are_the_entropy_of_the_values():
     assert task.replace(distinct_values=False).bits == pytest.approx(math.log2(8**3))
 
 
+@pytest.mark.parametrize(("power", "first", "by_order"), [(0.01, 0.27, 0.167), (1.0, 1 / 8, 1 / 8)])
+def test_the_order_of_the_queries_tells_of_that_of_the_pairs(power, first, by_order):
+    """As drawn by zoology, whose first of 8 pairs in 64 tokens is asked first in 27 % of examples."""
+    task = MultiQueryAssociativeRecall(power=power)
+    batch = task.sample(torch.arange(8000), seed=2, split=Split.TRAIN)
+    shares = np.stack([np.bincount(column, minlength=8) for column in batch.positions.argsort(1).T]) / 8000
+    assert shares[0, 0] == pytest.approx(first, abs=0.02)
+    assert shares.max(axis=1).mean() == pytest.approx(by_order, abs=0.015)
+
+
 def test_a_mixture_has_bits_only_if_its_segments_share_their_number_of_pairs():
     same, mixed = [[32, 4, 1], [64, 4, 1]], [[32, 2, 1], [64, 4, 1]]
     assert MultiQueryAssociativeRecall(num_pairs=4, segments=same).bits == MultiQueryAssociativeRecall(num_pairs=4).bits

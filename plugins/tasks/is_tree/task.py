@@ -14,6 +14,7 @@ from hybrids.task import Batch, DecodedTask, Episode, Split, Task
 from hybrids.tasks.in_context_search import SearchTokens, last_query
 from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.sizes import powers_of_two
+from hybrids_plugins.tasks.is_tree.degrees import guess_hub, guess_uniform
 from hybrids_plugins.tasks.is_tree.random_graphs import Graphs, Ordered, hub_graphs, order_edges, uniform_graphs
 from hybrids_plugins.tasks.is_tree.searches import Words, search_trace
 from hybrids_plugins.tasks.is_tree.steps import Edges, find_edge, find_record, is_tree, search_walk, tour
@@ -39,6 +40,7 @@ NODE = len(SPECIALS)
 WORDS = Words(open=OPEN, close=CLOSE, failed=FAILED, edge=EDGE, record=RECORD, node=NODE)
 
 GENERATORS = {"hub": hub_graphs, "uniform": uniform_graphs}
+GUESSES = {"hub": guess_hub, "uniform": guess_uniform}
 SMALLEST, LARGEST = 4, 2**15
 """Numbers of nodes: below, every graph of n - 1 edges is a tree; above, keys of sorting would not be exact."""
 
@@ -77,7 +79,10 @@ class IsTree(RecallTask, DecodedTask):
     walks find j < n nodes and write what a tree of j nodes may, but for the look-up of 5 that ends them: at most
     37j - 26 + 5, which is less. [EOS] and the answer are 2 more.
 
-    Chance: 1/2, of the answer. Tokens of a trace count alike when teacher-forced; no constant guesses half of them.
+    Chance: of the answer, by whoever sees the degrees alone. `hub`: the closer the two large degrees are, the more
+    likely a tree; 0.625, 0.594, 0.536, 0.517, 0.508 at n = 6, 8, 16, 32, 64, as in the published data. `uniform`: trees
+    of diameter 3 or less are told; 0.583, 0.503 at n = 6, 8. Of 4 nodes the degrees tell all. A constant is right in
+    1/2. Tokens of a trace count alike when teacher-forced; no constant guesses half of them.
     Bits: None, the answer is computed, not stored: one bit at the end of the prompt, though a tour needs all edges.
     Source: arXiv:2402.18510 and `rnn/data.py` of dangxingyu/rnn-icrag, whose tokens these are.
     Differs: unused specials are left out, nodes are 0 ... n - 1, [UNK] is [IDLE]; the published tour without stopping
@@ -113,7 +118,8 @@ class IsTree(RecallTask, DecodedTask):
         asked = {"vanilla": 1, "cot": 2 * num_nodes + 1, "retrieval": self.trace_length - (6 * num_nodes - 4)}
         self.num_targets = self.max_new_tokens = asked[mode]
         self.stop_tokens = (TRUE, FALSE)
-        self.stored = Stored(facts=num_nodes - 1, num_symbols=2, bits=None)  # facts are edges
+        chance = GUESSES[graph](num_nodes)
+        self.stored = Stored(facts=num_nodes - 1, num_symbols=2, bits=None, chance=chance)  # facts are edges
         self.varying_slices = {"is_tree": (0, 1)}
         low = max(SMALLEST, (num_nodes + 1) // 2)
         self.grid = {"num_nodes": powers_of_two(low, min(max_num_nodes, 8 * num_nodes))}

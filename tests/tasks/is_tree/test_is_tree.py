@@ -4,6 +4,7 @@ Walks and laws of graphs are tested with `hybrids.ops`. Seeds are fixed.
 """
 
 import itertools
+import math
 import re
 
 import networkx as nx
@@ -87,7 +88,31 @@ def test_half_of_the_graphs_are_trees(graph):
         batch = IsTree(num_nodes=n, graph=graph, mode="vanilla").sample(torch.arange(8000), seed=0, split=Split.TRAIN)
         assert stats.binomtest(int(batch.slices["is_tree"].sum()), 8000, 0.5).pvalue > MIN_P
         constants = batch.targets.flatten().bincount()
-        assert abs(constants.max() / 8000 - IsTree().chance_accuracy) < 0.025
+        assert abs(constants.max() / 8000 - 0.5) < 0.025
+
+
+HUB = {4: 1.0, 6: 0.625, 8: 0.594, 16: 0.536, 32: 0.517, 64: 0.508}
+"""By counting, and by a guesser on the published generator."""
+
+
+@pytest.mark.parametrize(("num_nodes", "chance"), HUB.items())
+def test_chance_is_that_of_a_guess_from_degrees(num_nodes, chance):
+    assert IsTree(num_nodes=num_nodes).chance_accuracy == pytest.approx(chance, abs=5e-4)
+
+
+@pytest.mark.parametrize(("graph", "num_nodes"), [("hub", 5), ("hub", 8), ("hub", 16), ("uniform", 5), ("uniform", 6)])
+def test_a_guesser_that_sees_degrees_alone_reaches_chance(graph, num_nodes):
+    """It answers as most of other graphs with the same degrees."""
+    task = IsTree(num_nodes=num_nodes, graph=graph, mode="vanilla")
+    batch = task.sample(torch.arange(40_000), seed=1, split=Split.TRAIN)
+    ends = batch.tokens[:, : task.prompt_length]
+    degrees = torch.stack([(ends == task.vocab_size - 128 + node).sum(1) for node in range(num_nodes)], dim=1)
+    kinds = degrees.sort(dim=1).values.unique(dim=0, return_inverse=True)[1]
+    tree = batch.slices["is_tree"]
+    seen, asked = (slice(0, 20_000), slice(20_000, None))
+    votes = torch.zeros(int(kinds.max()) + 1, 2).index_put_((kinds[seen], tree[seen]), torch.tensor(1.0), True)
+    right = (votes.argmax(1)[kinds[asked]] == tree[asked]).double().mean().item()
+    assert right == pytest.approx(task.chance_accuracy, abs=4 * math.sqrt(0.25 / 20_000))
 
 
 @pytest.mark.parametrize("mode", MODES, ids=name_of)
