@@ -15,7 +15,8 @@ from hybrids.errors import UserError
 from hybrids.report.terminal.heatmap import draw_heatmap
 from hybrids.report.terminal.tables import print_grid, print_result, print_rows
 from hybrids.training.evaluate import evaluate_grid, share_of_none, write_grid
-from hybrids.training.train import is_child, train
+from hybrids.training.ranks import find_ranks
+from hybrids.training.train import train
 from hybrids.triangle.place import check_places
 
 
@@ -26,7 +27,7 @@ def _train(config: DictConfig) -> None:
         return run_cell(config)
     run = build_run(config)
     result = train(run)
-    if not is_child():
+    if find_ranks(run.trainer.devices, run.trainer.num_nodes).is_first:
         print_result(result, str(run.folder.path))
         check_places(result.get("triangle", []))
 

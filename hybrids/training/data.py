@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hybrids.errors import UserError, check_number
 from hybrids.task import Batch, Split, Task
+from hybrids.training.stop import leave_signals_to_the_run
 
 
 @dataclass(kw_only=True)
@@ -103,6 +104,8 @@ class TaskData(LightningDataModule):
     def __init__(self, task: Task, settings: DataSettings) -> None:
         super().__init__()
         self.task, self.settings = task, settings
+        self.check_stop: Callable[[], None] = lambda: None
+        """Raises where the run is to end; asked between two training steps."""
 
     def train_dataloader(self) -> DataLoader:
         rank, world_size, start = self._place()
@@ -113,6 +116,13 @@ class TaskData(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._eval_loader(self.settings.num_test_examples, Split.TEST)
+
+    def on_before_batch_transfer(self, batch: Indices | Batch, dataloader_idx: int) -> Indices | Batch:
+        """Here all of the last training step has been logged, and nothing of the next is counted."""
+        assert self.trainer is not None
+        if self.trainer.training:
+            self.check_stop()
+        return batch
 
     def on_after_batch_transfer(self, batch: Indices | Batch, dataloader_idx: int) -> Batch:
         """Make the batch on the device that its indices have been sent to."""
@@ -143,7 +153,8 @@ class TaskData(LightningDataModule):
         dataset = indices
         if self.task.generated_on == "host":
             dataset = HostBatches(indices, lambda index: self.sample(index, split))
-        return DataLoader(dataset, batch_size=None, num_workers=self.settings.num_workers)
+        workers = self.settings.num_workers
+        return DataLoader(dataset, batch_size=None, num_workers=workers, worker_init_fn=leave_signals_to_the_run)
 
 
 def measure_overlap(task: Task, seed: int, split: Split, *, num_train: int, num_eval: int) -> float:

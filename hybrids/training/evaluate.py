@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 
 from hybrids.errors import UserError, check_number, suggest
@@ -91,6 +92,7 @@ def make_trainer(run: Run) -> Trainer:
         accelerator=run.trainer.accelerator,
         devices=1,
         precision=run.trainer.precision,  # type: ignore[arg-type]
+        plugins=[LightningEnvironment()],  # alone, whoever has started this process
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -1,5 +1,6 @@
 """The LightningModule: loss and answers of a model on a task, and what is measured on them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -75,6 +76,8 @@ class LitModel(LightningModule):
         self.optim = optim
         self.max_steps = max_steps
         self.log_every = log_every
+        self.check_stop: Callable[[], None] = lambda: None
+        """Raises where the run is to end; asked before each batch of an evaluation (TaskData: of training)."""
         self.use_task(task)
 
     def use_task(self, task: Task) -> None:
@@ -89,9 +92,11 @@ class LitModel(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.check_stop()  # here Lightning takes a validation as begun, and repeats it when the run goes on
         self._measure(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.check_stop()
         self._measure(batch)
 
     def on_validation_epoch_end(self) -> None:

@@ -38,6 +38,7 @@ class TrainerSettings:
     """How long and on what to train. Validation and a checkpoint come every `val_every` steps.
 
     `target` ends the run once the validation accuracy reaches it; null trains for all `max_steps`.
+    `devices` are those of one machine, `num_nodes` the machines, all of which see the same `runs_dir`.
     `threads` is the number of CPU threads of one process; null leaves PyTorch's. `tf32` lets a GPU multiply float32
     with 10 bits of mantissa, as most Triton kernels do in any case, so that without it they are not used for float32.
     """
@@ -51,6 +52,7 @@ class TrainerSettings:
     compile: bool = False
     accelerator: str = "cpu"
     devices: int = 1
+    num_nodes: int = 1
     strategy: str = "auto"
     threads: int | None = None
     progress_bar: bool = True
@@ -59,7 +61,7 @@ class TrainerSettings:
     PRECISIONS = ("32-true", "bf16-mixed")
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "val_every", "log_every", "devices", "threads"):
+        for name in ("max_steps", "val_every", "log_every", "devices", "num_nodes", "threads"):
             check_number(f"trainer.{name}", getattr(self, name), 1)
         if self.target is not None and not 0 < self.target <= 1:
             raise UserError(f"trainer.target={self.target} must lie in (0, 1], or be null")
@@ -162,7 +164,7 @@ class Run:
 
         All its ops ask for `backend`; None asks for what the run asks, or for `auto` on another kind of device.
         """
-        moved = replace(self, trainer=replace(self.trainer, accelerator=accelerator, devices=1))
+        moved = replace(self, trainer=replace(self.trainer, accelerator=accelerator, devices=1, num_nodes=1))
         if backend is None and accelerator == self.trainer.accelerator:
             return moved
         letters = {name: letter.without("backend") for name, letter in self.letters.items()}
@@ -197,7 +199,17 @@ class Run:
         }
 
 
-_PLACE = ("accelerator", "devices", "strategy", "threads", "progress_bar", "profiler", "log_every", "precision")
+_PLACE = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "threads",
+    "progress_bar",
+    "profiler",
+    "log_every",
+    "precision",
+)
 
 
 def _spell(choices: list[tuple[str, ChosenBackend]]) -> str:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,10 @@ from hybrids.training.logs import StepProgressBar, build_loggers
 from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
 from hybrids.training.provenance import describe_code, name_cpu
+from hybrids.training.ranks import find_ranks
 from hybrids.training.record import RESULT_VERSION, Result, RunFolder
 from hybrids.training.run import Run
+from hybrids.training.stop import NoSignals, Stop
 from hybrids.training.wandb_result import log_result
 
 log = logging.getLogger(__name__)
@@ -93,15 +95,30 @@ def train(run: Run) -> Result:
     checked by building what they describe before anything is written. Raises UserError for a setting.
     """
     task = run.task.build()
-    for note in run.notes if not is_child() else ():
+    ranks = find_ranks(run.trainer.devices, run.trainer.num_nodes)
+    for note in run.notes if ranks.is_first else ():
         print(note)
     run.trainer.check_devices()
-    run.data.check_ranks(run.trainer.devices)
+    run.data.check_ranks(ranks.world_size)
     model = build_model(run, task)
     folder = run.folder
-    if is_child():
-        with matmul_precision(tf32=run.trainer.tf32):
-            return _train(run, task, model, folder)
+    stop = Stop(folder.path, ranks, lambda trainer: _save_last(trainer, folder))
+    with stop.listening(), matmul_precision(tf32=run.trainer.tf32):
+        if not ranks.is_first:
+            finished = ranks.hear(_BACKENDS[run.trainer.accelerator])
+            return finished or _train(run, task, model, folder, stop)
+        with ranks.telling(_BACKENDS[run.trainer.accelerator]) as tell:
+            return _start(run, task, model, folder, stop, tell)
+
+
+_BACKENDS = {"cpu": "gloo", "gpu": "cpu:gloo,cuda:nccl"}
+"""Of the connection between ranks."""
+
+
+def _start(
+    run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop, tell: Callable[[Result | None], None]
+) -> Result:
+    """As the first rank: train, unless the run has finished, and tell the other ranks which it is."""
     if folder.path.exists() and run.rerun:
         with folder.lock():
             pass  # UserError while another process is in it: its folder must not move away under it
@@ -111,32 +128,37 @@ def train(run: Run) -> Result:
         print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
         if finished["code"] != describe_code():
             rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
+        tell(finished)
         return finished
     folder.create(run.config)
-    with folder.lock(), matmul_precision(tf32=run.trainer.tf32):
-        return _train(run, task, model, folder)
+    with folder.lock():
+        tell(None)
+        return _train(run, task, model, folder, stop)
 
 
-def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
+def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) -> Result:
     keep_freed_memory()
     set_threads(run.trainer.threads)
     checkpoint, problems = folder.last_checkpoint()
     for problem in problems:
         rank_zero_warn(f"{problem}; continuing from {checkpoint}")
-    if checkpoint is not None and not is_child():
+    if checkpoint is not None and stop.ranks.is_first:
         print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
-    log_backends(run)
+    if stop.ranks.is_first:
+        log_backends(run)
     sizes = measure_sizes(model, task.length)
     if run.trainer.compile:
         model.backbone.compile()
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
     data = TaskData(task, run.data)
-    clock, stop = Clock(), StopEarly(run.trainer.target)
-    trainer = _build_trainer(run, folder, [stop, clock])
-    trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    steps, stopped = trainer.global_step, stop.reason or "max_steps"
-    val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
-    test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+    lit.check_stop = data.check_stop = stop.check
+    clock, early = Clock(), StopEarly(run.trainer.target)
+    trainer = _build_trainer(run, folder, stop, [early, clock])
+    with stop.deferred():
+        trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        steps, stopped = trainer.global_step, early.reason or "max_steps"
+        val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
+        test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
     result = Result(
         **sizes,
         version=RESULT_VERSION,
@@ -169,8 +191,6 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder) -> Result:
 
 def log_backends(run: Run) -> None:
     """Say which backend each op runs on, and why."""
-    if is_child():
-        return
     for letter, choices in run.backends.items():
         for op, choice in choices.items():
             log.info("%s: %s on %s%s", letter, op, choice.backend, f" ({choice.reason})" if choice.reason else "")
@@ -186,18 +206,26 @@ def _validate_last(
     """Validation scores of the last weights; with a checkpoint if training ended between two validations."""
     scores = _scores(trainer.callback_metrics, "val")  # none where a run is resumed after its last step
     if is_between:
-        trainer.save_checkpoint(folder.checkpoint_dir / f"step={trainer.global_step:08d}.ckpt")
-        if trainer.is_global_zero:
-            for path in folder.checkpoints()[2:]:
-                path.unlink()
+        _save_last(trainer, folder)
     if is_between or not scores:
         scores = _scores(trainer.validate(lit, datamodule=data, verbose=False)[0], "val")
     return scores
 
 
-def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
+def _save_last(trainer: Trainer, folder: RunFolder) -> None:
+    """A checkpoint between two validations, and the older ones but one away; none where the step has one."""
+    path = folder.checkpoint_dir / f"step={trainer.global_step:08d}.ckpt"
+    if not trainer.strategy.broadcast(path.exists()):
+        trainer.save_checkpoint(path)
+    if trainer.is_global_zero:
+        for old in folder.checkpoints()[2:]:
+            old.unlink()
+
+
+def _build_trainer(run: Run, folder: RunFolder, stop: Stop, callbacks: list[Callback]) -> Trainer:
     settings = run.trainer
     callbacks = [
+        stop,
         *callbacks,
         ModelCheckpoint(  # no every_n_train_steps: it saves after each validation, so a resume repeats none
             dirpath=folder.checkpoint_dir,
@@ -207,13 +235,16 @@ def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Tr
             mode="max",
             save_top_k=2,
             save_on_train_epoch_end=False,
+            enable_version_counter=False,  # a validation that is repeated has the checkpoint that it was stopped at
         ),
     ]
     if settings.progress_bar:
         callbacks.append(StepProgressBar(refresh_rate=settings.log_every))
-    return Trainer(
+    trainer = Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        plugins=[stop.ranks.environment],
         strategy=settings.strategy,
         precision=settings.precision,  # type: ignore[arg-type]
         max_steps=settings.max_steps,
@@ -230,11 +261,8 @@ def _build_trainer(run: Run, folder: RunFolder, callbacks: list[Callback]) -> Tr
         profiler=settings.profiler,
         default_root_dir=folder.path,
     )
-
-
-def is_child() -> bool:
-    """Whether this process is a further rank that Lightning started; the first rank reads and writes the folder."""
-    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+    trainer._signal_connector = NoSignals()  # type: ignore[assignment]
+    return trainer
 
 
 def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
