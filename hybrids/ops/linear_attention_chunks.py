@@ -85,8 +85,10 @@ class PerHead(torch.autograd.Function):
             for d_v_r, d_s_r in zip(d_v, d_states, strict=True):
                 torch.bmm(k, d_s_r[1:].flatten(0, 1), out=d_v_r)
             d_attn = torch.bmm(d_o.flatten(0, 1), v.flatten(0, 1).mT).view_as(attn)
-            if total is not None:
-                parts = (d_attn * attn, (d_o * read).sum(-1), (d_v.mul_(until) * v).sum(-1))
+            if since is not None:
+                d_v.mul_(until)
+            if total is not None and ctx.needs_input_grad[3]:
+                parts = (d_attn * attn, (d_o * read).sum(-1), (d_v * v).sum(-1))
                 d_decay = d_log_decay_of_heads(*parts, _d_total(states, d_states, total).sum(-2).flatten(1, 2))
                 d_decay = chunks.join_shared(d_decay.unsqueeze(-1)).squeeze(-1)
             d_v.flatten(0, 1).baddbmm_(attn.flatten(0, 1).mT, d_o.flatten(0, 1))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hybrids.errors import UserError
 from hybrids.mixer import Mixer
+from hybrids.ops.gates import gate
 from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
@@ -100,13 +101,14 @@ class HGRN2(Mixer[HGRN2State]):
     def step_flops(self, context: int) -> int:
         d_keys = self.num_heads * self.d_key
         projections = 2 * (self.in_proj.weight.numel() + self.out_proj.weight.numel())
-        gates = (6 if self.lower_bound == 0 else 9) * d_keys
+        gates = (9 if self.lower_bound == 0 else 17) * d_keys
         return projections + gates + 5 * d_keys * self.d_value + 3 * self.d_model
 
     def _gates(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - f and log f, both without cancellation."""
-        k = torch.sigmoid(-f)
+        """1 - f and log f, both without cancellation, in gradients too."""
+        k = gate(-f)
         if self.lower_bound == 0:
             return k, F.logsigmoid(f)
-        k = (1 - self.lower_bound) * k
-        return k, torch.log1p(-k)
+        room = 1 - self.lower_bound
+        strong, weak = torch.log(self.lower_bound + room * gate(f)), torch.log1p(-room * k.clamp(max=0.5))
+        return room * k, torch.where(f < 0, strong, weak)

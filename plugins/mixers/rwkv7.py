@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from hybrids.mixer import Mixer, PublishedSize, undecayed
 from hybrids.ops.dplr import dplr
+from hybrids.ops.gates import gate
 from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.precision import at_least_float32, wide_zeros
@@ -95,7 +96,7 @@ class RWKV7(Mixer[RWKV7State]):
         x_r, x_w, x_k, x_v, x_a, x_g = torch.addcmul(x, change, self.mix.to(x.dtype)[:, None, None]).unbind()
         projected = self.v_proj(x_v)
         r, k, v = (at_least_float32(t) for t in (self.r_proj(x_r), self.k_proj(x_k), projected))
-        log_decay = -math.exp(-0.5) * at_least_float32(self.decay(x_w)).sigmoid()
+        log_decay = -math.exp(-0.5) * gate(at_least_float32(self.decay(x_w)))
         rate = at_least_float32(self.rate(x_a)).sigmoid()
         removed, k = k * self.k_k, k * (1 + (rate - 1) * self.k_a)
         r, k, v, removed, rate, log_decay = (self._heads(t) for t in (r, k, v, removed, rate, log_decay))
@@ -137,7 +138,7 @@ class RWKV7(Mixer[RWKV7State]):
         ranks = [low_rank.down.out_features for low_rank in (self.decay, self.rate, self.gate)]
         projections = 2 * (4 * self.d_model * width + (self.d_model + width) * sum(ranks))
         shift = 13 * self.d_model
-        gates = 12 * width + ranks[0] + ranks[2]  # two biases, two sigmoids, a factor; k, `removed` and its length
+        gates = 14 * width + ranks[0] + ranks[2]  # two biases, two gates, a factor; k, `removed` and its length
         matrices = 9 * width * self.head_dim + 5 * width
         outputs = 5 * width + 7 * width
         return projections + shift + gates + matrices + outputs
