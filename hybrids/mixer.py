@@ -90,6 +90,11 @@ class Mixer(nn.Module, ABC, Generic[S]):
         """Sizes that others give for the state of one sequence after `context` tokens, for `hybrids state`."""
         return []
 
+    @property
+    def period(self) -> int:
+        """Tokens of a block, where state or cost go up and down within blocks: coordinates are taken at whole ones."""
+        return 1
+
     @abstractmethod
     def state_elements(self, context: int) -> int:
         """Elements of all state tensors of one sequence after `context` tokens, exactly."""

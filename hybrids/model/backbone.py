@@ -1,5 +1,6 @@
 """The stack of blocks that a pattern describes."""
 
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -51,6 +52,11 @@ class Backbone(nn.Module):
     def step_flops(self, context: int) -> int:
         """FLOPs of one decode step after `context` tokens, embedding, final norm and head not included."""
         return sum(block.step_flops(context) for block in self._blocks())
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the blocks of all mixers end together."""
+        return math.lcm(*(block.period for block in self._blocks()))
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

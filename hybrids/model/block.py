@@ -1,5 +1,6 @@
 """One layer of the stack: norm + mixers + norm + channel mixer, each with a residual."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -94,6 +95,11 @@ class Block(nn.Module):
         norms = (self.mixer_norm is not None) + (self.channel_norm is not None)
         gate = self.d_model + 1 if self.stream_gate is not None else 0
         return sum(parts) + norms * norm_flops(self.d_model) + gate
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the blocks of all mixers end together."""
+        return math.lcm(*(mixer.period for mixer in self._mixers()))
 
     def _mixers(self) -> list[Mixer[Any]]:
         return [mixer for mixer in self.mixers if isinstance(mixer, Mixer)]

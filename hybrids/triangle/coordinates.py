@@ -6,6 +6,9 @@
 
 Each is 1 where nothing has to be given up. They say how things grow, not how large they are: a large state holds
 (1, 1, 1) at any finite n, so s, f and r stand beside them, always.
+
+A layer that works in blocks gains state where a block ends, and reads fewer tokens just after: from n to 2n, s may then
+grow more than in proportion, and f fall. E and C are therefore taken where blocks end, at `whole_blocks` of n.
 """
 
 import math
@@ -40,6 +43,11 @@ def locate(
         compactness=flatness(at.state_bits, at_twice.state_bits),
         recall=recalled / offered if recalled is not None and offered else None,
     )
+
+
+def whole_blocks(context: int, period: int) -> int:
+    """The context, or the next one at which the blocks of a stack with this period end."""
+    return -(-context // period) * period
 
 
 def flatness(once: float, twice: float) -> float:

@@ -9,7 +9,7 @@ from hybrids.errors import UserError
 from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.task import Task
-from hybrids.triangle.coordinates import Measured, locate
+from hybrids.triangle.coordinates import Coordinates, Measured, locate, whole_blocks
 from hybrids.triangle.intervals import INTERVAL, check_law
 from hybrids.triangle.recall import Recall, measure_recall
 
@@ -27,7 +27,7 @@ class Place(TypedDict):
     state_bits: int  # s(n)
     step_flops: int  # f(n)
     step_bytes: int
-    efficiency: float  # 1 - log2(f(2n) / f(n))
+    efficiency: float  # 1 - log2(f(2n) / f(n)); for layers that work in blocks, n is the end of one here and below
     compactness: float  # 1 - log2(s(2n) / s(n))
     recall: float | None  # recalled_bits / offered_bits
     offered_bits: float | None  # what an exact answerer has stored
@@ -50,15 +50,18 @@ def measure_places(
     was trained on a mixture; batches shrink as contexts grow. Below 2 examples, state and cost alone are measured.
     """
     contexts = [factor * task.length for factor in factors]
+    ends = {context: whole_blocks(context, model.backbone.period) for context in contexts}
     sizes = {}
-    for context in sorted({*contexts, *(2 * n for n in contexts)}):
+    for context in sorted({*contexts, *ends.values(), *(2 * end for end in ends.values())}):
         cost = measure_step(model.backbone, model.backbone.d_model, context)
         sizes[context] = Measured(context, cost.state_bits, cost.flops, cost.bytes_read)
     places = []
     for factor, context in zip(factors, contexts, strict=True):
         batch = max(1, batch_size // factor)
         recall = _recall(model, task, factor, seed=seed, num_examples=num_examples, batch_size=batch)
-        places.append(_place(sizes[context], sizes[2 * context], recall))
+        found = (recall.recalled.bits, recall.offered) if recall else (None, None)
+        coordinates = locate(sizes[ends[context]], sizes[2 * ends[context]], *found)
+        places.append(_place(sizes[context], coordinates, recall))
     return places
 
 
@@ -80,17 +83,16 @@ def _at_factor(task: Task, factor: int) -> Task | None:
     return other if other.vocab_size == task.vocab_size else None
 
 
-def _place(at: Measured, at_twice: Measured, recall: Recall | None) -> Place:
+def _place(at: Measured, coordinates: Coordinates, recall: Recall | None) -> Place:
     found = None if recall is None else recall.recalled
-    place = locate(at, at_twice, found and found.bits, recall and recall.offered)
     return Place(
         context=at.context,
         state_bits=at.state_bits,
         step_flops=at.step_flops,
         step_bytes=at.step_bytes,
-        efficiency=place.efficiency,
-        compactness=place.compactness,
-        recall=place.recall,
+        efficiency=coordinates.efficiency,
+        compactness=coordinates.compactness,
+        recall=coordinates.recall,
         offered_bits=recall and recall.offered,
         recalled_bits=found and found.bits,
         recalled_low=found and found.low,

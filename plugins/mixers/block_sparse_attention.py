@@ -85,6 +85,10 @@ class BlockSparseAttention(Mixer[BlockSparseState]):
         o = block_sparse_attention(q, *new_state, self.gate(x).sigmoid(), **sizes)
         return self.heads.merge(o), new_state
 
+    @property
+    def period(self) -> int:
+        return self.block_size
+
     def init_state(self, batch_size: int) -> BlockSparseState:
         return BlockSparseState(*(self.heads.empty(batch_size) for _ in range(4)))
 

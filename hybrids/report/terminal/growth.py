@@ -12,7 +12,7 @@ from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal.state import LayerPart, measure_parts
 from hybrids.training.files import to_csv
-from hybrids.triangle.coordinates import Coordinates, Measured, locate
+from hybrids.triangle.coordinates import Coordinates, Measured, locate, whole_blocks
 
 COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
 
@@ -23,13 +23,16 @@ class Growth:
 
     layer: str
     measured: tuple[Measured, ...]
+    period: int = 1
+    """Of the blocks in which layers of the stack work."""
 
     def at(self, context: int) -> Measured:
         return next(one for one in self.measured if one.context == context)
 
     def coordinates(self, context: int) -> Coordinates:
-        """Efficiency and Compactness from `context` and twice of it, both measured."""
-        return locate(self.at(context), self.at(2 * context))
+        """Efficiency and Compactness from `context`, or the end of a block that it is in, and twice of that."""
+        end = whole_blocks(context, self.period)
+        return locate(self.at(end), self.at(2 * end))
 
 
 def contexts_around(context: int) -> list[int]:
@@ -40,13 +43,18 @@ def contexts_around(context: int) -> list[int]:
 
 
 def measure_growth(backbone: Backbone, contexts: Sequence[int]) -> list[Growth]:
-    """Every layer in order, then the total; backbone only, one sequence."""
+    """Every layer in order, then the total; backbone only, one sequence.
+
+    Contexts whose double is among them have coordinates; where blocks do not end there, their end is measured, too.
+    """
+    ends = [whole_blocks(context, backbone.period) for context in contexts if 2 * context in contexts]
+    contexts = sorted({*contexts, *ends, *(2 * end for end in ends)})
     tables = {context: measure_parts(backbone, context) for context in contexts}
     labels = list(dict.fromkeys(part.layer for part in tables[contexts[0]]))
-    layers = [
-        Growth(label, tuple(_sum(c, [p for p in tables[c] if p.layer == label]) for c in contexts)) for label in labels
-    ]
-    return [*layers, Growth("total", tuple(_sum(c, tables[c]) for c in contexts))]
+    parts = {label: [[p for p in tables[c] if p.layer == label] for c in contexts] for label in labels}
+    parts["total"] = [tables[c] for c in contexts]
+    sums = {label: tuple(map(_sum, contexts, groups)) for label, groups in parts.items()}
+    return [Growth(label, measured, backbone.period) for label, measured in sums.items()]
 
 
 def _sum(context: int, parts: Sequence[LayerPart]) -> Measured:
