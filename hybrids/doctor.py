@@ -7,15 +7,16 @@ json.dumps(diagnosis)
 import platform
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
 
 import torch
 
 from hybrids import registry
-from hybrids.ops.kernels import backends_of, find_kernel, machine, ops_with_kernels
+from hybrids.ops.kernels import advice, backends_of, find_kernel, machine, ops_with_kernels
+from hybrids.ops.kernels.imports import version_of
 
-DISTRIBUTIONS = ("hybrids", "torch", "triton", "flash-linear-attention", "mamba-ssm", "causal-conv1d")
+DISTRIBUTIONS = ("hybrids", "torch", "triton", "flash-linear-attention", "mamba-ssm", "causal-conv1d", "tilelang")
+"""tilelang because fla takes it, where it is, for some of its kernels on a Hopper."""
 
 
 class Backend(TypedDict):
@@ -57,16 +58,10 @@ def _examine(op: str, backend: str) -> Backend:
 
 
 def _versions() -> dict[str, str | None]:
-    found = {name: _installed(name) for name in DISTRIBUTIONS}
+    found = {name: version_of(name) for name in DISTRIBUTIONS}
     found["torch"] = torch.__version__  # with its local part, which says what it was built for
-    return {"python": platform.python_version(), **found, "cuda of torch": torch.version.cuda, "nvcc": _nvcc()}
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    of_torch = {"cuda of torch": torch.version.cuda, "triton of torch": advice.triton_of_torch()}
+    return {"python": platform.python_version(), **found, **of_torch, "nvcc": _nvcc()}
 
 
 def _nvcc() -> str | None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,7 +48,10 @@ def test_a_torch_without_cuda_is_told_from_a_missing_gpu(cpu_only, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     (row,) = (row for row in examine()["backends"] if row["op"] == "short_conv" and row["backend"] == "mamba_ssm")
     assert "built without CUDA" in row["why"]
-    assert row["commands"] == ["pip install torch --index-url https://download.pytorch.org/whl/cu130"]
+    # pip would find the torch that is there to be enough
+    version = torch.__version__.partition("+")[0]
+    install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cu130"
+    assert row["commands"] == [f"pip uninstall -y torch && {install}"]
 
 
 def test_a_missing_package_names_each_command_once(monkeypatch):
@@ -55,9 +59,14 @@ def test_a_missing_package_names_each_command_once(monkeypatch):
     monkeypatch.setattr(machine, "is_installed", lambda module: module == "triton")
     monkeypatch.setattr(doctor, "_devices", lambda: [])
     commands = {row["op"]: row["commands"] for row in examine()["backends"] if row["commands"]}
-    assert commands["delta_rule"] == ['pip install "flash-linear-attention[cuda]>=0.6"']
-    assert commands["selective_scan"] == ["MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm --no-build-isolation"]
-    assert commands["mamba2_scan"] == ["pip install mamba-ssm --no-build-isolation"]
+    assert commands["delta_rule"] == ['pip install "flash-linear-attention>=0.6"']
+    (of_mamba,) = commands["selective_scan"]
+    assert commands["mamba2_scan"] == [of_mamba]
+    # Its dependencies would bring any Triton and a tilelang that fla prefers; without force, nothing may happen.
+    assert "pip install mamba-ssm==2.3.2.post1 --no-build-isolation --no-deps --force-reinstall" in of_mamba
+    page = (Path(__file__).parent.parent / "docs" / "kernels.md").read_text()
+    for (command,) in commands.values():
+        assert all(step in page for step in command.split(" && ")), command
 
 
 def test_a_machine_that_has_everything_can_use_every_kernel(monkeypatch):

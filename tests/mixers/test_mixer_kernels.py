@@ -6,10 +6,11 @@ import inspect
 import jaxtyping
 import pytest
 import torch
+from gpu_kernels import require
 
 from hybrids import registry
 from hybrids.model.measure import measure_step
-from hybrids.ops.kernels import kernels_of, machine, ops_with_kernels
+from hybrids.ops.kernels import kernels_of, ops_with_kernels
 
 WIDTH = 32
 BF16 = torch.bfloat16
@@ -223,12 +224,10 @@ def test_costs_are_counted_on_torch_whatever_is_chosen(name):
 
 
 def on_gpu(name, dtype):
-    """A mixer on torch in float32, and on its kernels; the test is skipped where one of them cannot run."""
+    """A mixer on torch in float32, and on its kernels; the test is skipped where one of them has a limit."""
     torch_side, kernel_side = both_sides(name, d_model=256)
     for demand in kernel_side.demands():
-        lacking = machine.missing(kernels_of(demand.op)[0])
-        if lacking:
-            pytest.skip("; ".join(map(str, lacking)))
+        require(demand.op, GPU_KERNELS[demand.op])
     chosen = kernel_side.choose_backends(device="cuda", dtype=dtype)
     refused = [f"{op}: {choice.reason}" for op, choice in chosen.items() if choice.backend == "torch"]
     if refused:

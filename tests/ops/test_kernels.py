@@ -1,23 +1,28 @@
 """A backend is chosen for a reason, refused with a reason and a command, and never left in silence."""
 
-import importlib
+import contextlib
+import importlib.util
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from gpu_kernels import require
 
 from hybrids.ops import selective_scan_cpu
 from hybrids.ops.kernels import (
     Demand,
     Obstacle,
     Package,
+    advice,
     backends_of,
     choose,
     find_kernel,
     kernel,
     kernels_of,
+    limits,
     machine,
     obstacles,
     ops_with_kernels,
@@ -118,7 +123,7 @@ def test_an_explicit_backend_that_cannot_run_is_an_error_with_the_command(monkey
         ValueError, match=r"fla cannot run delta_rule: fla is not installed \(pip install .flash-linear"
     ):
         resolve(DELTA, "fla", device="cuda", dtype=BF16)
-    with pytest.raises(ValueError, match=r"selective_scan_cuda is not installed \(MAMBA_KEEP_CUDA_BUILD=TRUE"):
+    with pytest.raises(ValueError, match=r"selective_scan_cuda is not installed \(pip install ninja"):
         resolve(Demand(op="selective_scan", d_state=16), "mamba_ssm", device="cuda", dtype=BF16)
 
 
@@ -157,7 +162,7 @@ def test_a_mixer_may_ask_one_op_for_several_calls(whole_machine):
 def test_a_package_is_not_imported_where_no_gpu_works(monkeypatch):
     no_gpu(monkeypatch)
     monkeypatch.setattr(machine, "is_installed", lambda module: True)
-    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    monkeypatch.setattr(machine, "import_outside", lambda name: pytest.fail(f"{name} was imported"))
     found = machine.missing(find_kernel("delta_rule", "fla"))
     assert [o.reason.partition(":")[0] for o in found] == ["no working GPU"]
 
@@ -183,10 +188,117 @@ def test_a_package_built_for_another_torch_is_to_be_built_again(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(machine, "is_installed", lambda module: True)
-    monkeypatch.setattr(importlib, "import_module", fail)
-    (found,) = machine.missing(find_kernel("short_conv", "mamba_ssm"))
+    monkeypatch.setattr(machine, "import_outside", fail)
+    (found,) = machine.missing(find_kernel("delta_rule", "fla"))[1:]
     assert "undefined symbol" in found.reason
-    assert found.command.startswith("pip uninstall -y causal-conv1d && CAUSAL_CONV1D_FORCE_BUILD=TRUE")
+    # pip knows neither by the name of its module
+    removal = "pip uninstall -y fla-core flash-linear-attention"
+    assert found.command == f'{removal} && pip install "flash-linear-attention>=0.6" --no-cache-dir'
+    assert advice.build_again("mamba_ssm", "x").startswith("pip uninstall -y mamba-ssm && ")
+    assert advice.build_again("mamba_ssm.ops", "x --no-cache-dir") == "pip uninstall -y mamba-ssm && x --no-cache-dir"
+    assert advice.build_again("a_module_of_no_package", "pip install it") == "pip install it --no-cache-dir"
+
+
+def requiring(monkeypatch, *requirements):
+    """A torch with these requirements."""
+    requires = advice.metadata.requires
+    monkeypatch.setattr(
+        advice.metadata, "requires", lambda name: list(requirements) if name == "torch" else requires(name)
+    )
+
+
+TORCH_2_13 = ("sympy>=1.13.3", 'triton==3.7.1; platform_system == "Linux"', 'optree>=0.13.0; extra == "optree"')
+
+
+def test_a_missing_triton_is_the_one_that_torch_requires(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "is_installed", lambda module: module != "triton")
+    requiring(monkeypatch, *TORCH_2_13)
+    assert machine.missing(find_kernel("delta_rule", "fla")) == (
+        Obstacle("triton is not installed", "pip install triton==3.7.1"),
+    )
+    machine.missing.cache_clear()
+    requiring(monkeypatch, "sympy>=1.13.3", "triton==3.7.1; platform_system == 'Nowhere'")
+    assert machine.missing(find_kernel("delta_rule", "fla")) == (Obstacle("triton is not installed"),)
+
+
+@pytest.mark.parametrize(("installed", "command"), [("3.9.0", "pip install triton==3.7.1"), ("3.7.1", "nvidia-smi")])
+def test_another_triton_than_that_of_torch_is_replaced(monkeypatch, installed, command):
+    requiring(monkeypatch, *TORCH_2_13)
+    monkeypatch.setattr(advice, "version_of", lambda name: installed)
+    assert advice.triton_without_a_driver() == command
+
+
+@pytest.fixture
+def odd_package(monkeypatch, tmp_path, own_kernels):
+    """A function that makes a kernel of a package that runs this code when it is imported, with a GPU that works."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(code):
+        (tmp_path / "an_odd_package.py").write_text(code)
+        register_kernel("an_op", "odd", note="a test", packages=[Package("an_odd_package", "pip install it")])(print)
+        return find_kernel("an_op", "odd")
+
+    yield make
+    sys.modules.pop("an_odd_package", None)
+
+
+def test_a_warning_at_import_is_no_reason_against_a_package(odd_package):
+    """fla's import sets off a DeprecationWarning of torch.jit; pytest makes errors of warnings."""
+    kernel = odd_package("import warnings; warnings.warn('old', DeprecationWarning)")
+    assert machine.missing(kernel) == ()
+    require("an_op", "odd")
+
+
+def test_a_test_on_a_gpu_fails_where_a_package_is_there_and_cannot_be_imported(odd_package):
+    odd_package("raise ImportError('undefined symbol: _ZN3c10')")
+    with pytest.raises(pytest.fail.Exception, match="an_odd_package cannot be imported: ImportError: undefined symbol"):
+        require("an_op", "odd")
+
+
+def test_a_test_on_a_gpu_is_skipped_where_a_package_is_not_there(odd_package, monkeypatch):
+    odd_package("")
+    monkeypatch.setattr(machine, "is_installed", lambda module: False)
+    with pytest.raises(pytest.skip.Exception, match="an_odd_package is not installed"):
+        require("an_op", "odd")
+
+
+HOPPER, AMPERE, BLACKWELL = (9, 0), (8, 0), (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("capability", "triton", "is_refused"),
+    [
+        (HOPPER, "3.3.1", False),
+        (HOPPER, "3.4.0", True),
+        (HOPPER, "3.6.0", True),  # of torch 2.11
+        (HOPPER, "3.7.0", True),  # of torch 2.12.0
+        (HOPPER, "3.7.1", False),
+        (AMPERE, "3.6.0", False),
+        (BLACKWELL, "3.6.0", False),
+    ],
+)
+@pytest.mark.parametrize("op", ["linear_attention", "delta_rule"])
+def test_fla_has_no_gated_gradient_on_a_hopper_with_some_triton(
+    whole_machine, monkeypatch, op, capability, triton, is_refused
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(limits, "version_of", lambda name: triton)
+    gated = Demand(op=op, d_key=64, d_value=64, gate="scalar")
+    with pytest.warns(UserWarning, match="no backward pass") if is_refused else contextlib.nullcontext():
+        assert resolve(gated, device="cuda", dtype=BF16).backend == ("torch" if is_refused else "fla")
+    for gate in ("none", "key"):
+        demand = Demand(op=op, d_key=64, d_value=64, gate=gate)
+        assert resolve(demand, device="cuda", dtype=BF16).backend == "fla"
+
+
+def test_the_limit_for_a_hopper_is_that_of_fla():
+    """The condition under which the installed fla raises."""
+    package = importlib.util.find_spec("fla")
+    source = (Path(package.origin).parent / "ops" / "common" / "chunk_o.py").read_text()
+    assert "g is not None and IS_NVIDIA_HOPPER and TRITON_ABOVE_3_4_0 and not TRITON_ABOVE_3_7_1:" in source
 
 
 def test_an_op_refuses_a_backend_that_it_does_not_have():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gpu_kernels import require
 from kernel_inputs import (
     BF16,
     GATES,
@@ -15,7 +16,7 @@ from kernel_inputs import (
 )
 from kernel_stand_ins import selective_reference, step_by_step
 
-from hybrids.ops.kernels import find_kernel, machine
+from hybrids.ops.kernels import find_kernel
 from hybrids.ops.kernels.inputs import SHORT
 from hybrids.ops.short_conv import short_conv
 
@@ -31,19 +32,13 @@ TOLERANCES = {torch.float32: 5e-3, BF16: 5e-2}
 """Of the largest entry. float32 is TF32 in Triton, with 10 bits of mantissa; bfloat16 has 7."""
 
 
-def require(op, name):
-    found = machine.missing(find_kernel(op, name))
-    if found:
-        pytest.skip("; ".join(map(str, found)))
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize(("width", "d_value"), [(16, 16), (32, 33), (64, 64), (128, 128)])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_linear_attention_on_fla(length, width, d_value, gate, dtype):
-    require("linear_attention", "fla")
+    require("linear_attention", "fla", gate=gate)
     inputs = make_inputs(length, width, gate, has_beta=False, dtype=dtype, device="cuda", d_value=d_value)
     assert_same(step_by_step, LINEAR_ATTENTION, inputs, TOLERANCES[dtype])
 
@@ -54,7 +49,7 @@ def test_linear_attention_on_fla(length, width, d_value, gate, dtype):
 @pytest.mark.parametrize("width", [16, 64, 128])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_delta_rule_on_fla(length, width, gate, dtype):
-    require("delta_rule", "fla")
+    require("delta_rule", "fla", gate=gate)
     if gate == "none" and dtype == torch.float32 and length > SHORT:
         pytest.skip("fla refuses float32 there")
     inputs = make_inputs(length, width, gate, has_beta=True, dtype=dtype, device="cuda")

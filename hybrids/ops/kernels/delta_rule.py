@@ -1,19 +1,18 @@
 """The kernel of the delta rule, with a decay for each head or key dimension or without: fla's."""
 
-from importlib import import_module
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
-from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
+from hybrids.ops.kernels.limits import BF16_COMMAND, gated_chunk_limits, tile_limits
 from hybrids.ops.kernels.packages import FLA
 
 
 def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
-    found = tile_limits(demand, dtype)
+    found = [*tile_limits(demand, dtype), *gated_chunk_limits(demand)]
     if demand.gate == "none" and dtype == torch.float32:
         found.append(Obstacle("the kernel of the delta rule without a gate refuses float32", BF16_COMMAND))
     return found
@@ -42,7 +41,7 @@ def delta_rule_on_fla(
     q, k and v are multiplied in `dtype` (default: the one of q); outputs have the dtype of `v`, the state is float32.
     The step-by-step kernels with a decay have no backward pass, so they serve only where no gradient is taken.
     """
-    plain, by_head, by_key = (import_module(f"fla.ops.{name}") for name in ("delta_rule", "gated_delta_rule", "kda"))
+    plain, by_head, by_key = (import_outside(f"fla.ops.{name}") for name in ("delta_rule", "gated_delta_rule", "kda"))
     out_dtype = v.dtype
     q, k, v = at_one_dtype(q, k, v, dtype=dtype)
     beta, state = beta.float(), None if state is None else state.float()

@@ -1,11 +1,10 @@
 """The kernel of the generalised delta rule: fla's."""
 
-from importlib import import_module
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped, takes_gradient
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import BF16_COMMAND, tile_limits
@@ -37,7 +36,7 @@ def dplr_on_fla(
     q, k, v, a and b are multiplied in `dtype` (default: the one of q); outputs have the dtype of `v`, the state is
     float32. The step-by-step kernel has no backward pass, so it serves only where no gradient is taken.
     """
-    module = import_module("fla.ops.generalized_delta_rule")
+    module = import_outside("fla.ops.generalized_delta_rule")
     out_dtype = v.dtype
     q, k, v, a, b = at_one_dtype(q, k, v, a, k if b is None else b, dtype=dtype)
     decay, state = clamped(log_decay), None if state is None else state.float()

@@ -129,9 +129,8 @@ def _left_alone(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def run(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(call)(*args, **kwargs)
-        return call(*args, **kwargs)
+        uncompiled: Any = torch.compiler.disable(call) if torch.compiler.is_compiling() else call
+        return uncompiled(*args, **kwargs)
 
     return run
 

@@ -1,21 +1,24 @@
 """The kernel of linear attention: fla's."""
 
-from importlib import import_module
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from hybrids.ops.heads import repeat_heads
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import SHORT, at_one_dtype, clamped
-from hybrids.ops.kernels.kernel import register_kernel
-from hybrids.ops.kernels.limits import tile_limits
+from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
+from hybrids.ops.kernels.limits import gated_chunk_limits, tile_limits
 from hybrids.ops.kernels.packages import FLA
 
 
+def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
+    return [*tile_limits(demand, dtype), *gated_chunk_limits(demand)]
+
+
 @register_kernel(
-    "linear_attention", "fla", packages=(FLA,), limits=tile_limits, note="widths 16 to 256; float32 only as TF32"
+    "linear_attention", "fla", packages=(FLA,), limits=_limits, note="widths 16 to 256; float32 only as TF32"
 )
 def linear_attention_on_fla(
     q: Float[Tensor, "B T G K"],
@@ -31,7 +34,7 @@ def linear_attention_on_fla(
 
     q, k and v are multiplied in `dtype` (default: the one of q); outputs have the dtype of `v`, the state is float32.
     """
-    simple_gla, gla = import_module("fla.ops.simple_gla"), import_module("fla.ops.gla")
+    simple_gla, gla = import_outside("fla.ops.simple_gla"), import_outside("fla.ops.gla")
     d_key, d_value, out_dtype = q.shape[-1], v.shape[-1], v.dtype
     scale = d_key**-0.5 if scale is None else scale
     q, k = (_evened(repeat_heads(x, v.shape[2])) for x in (q, k))

@@ -1,15 +1,13 @@
 """What this machine lacks for a kernel."""
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
 
 import torch
 
+from hybrids.ops.kernels import advice
+from hybrids.ops.kernels.imports import import_outside, is_installed
 from hybrids.ops.kernels.kernel import Kernel, Obstacle, Package
-
-TORCH_COMMAND = "pip install torch --index-url https://download.pytorch.org/whl/cu130"
 
 
 @cache
@@ -20,38 +18,35 @@ def missing(kernel: Kernel) -> tuple[Obstacle, ...]:
     `0 active drivers`.
     """
     needs_triton = any(package.needs_triton for package in kernel.packages)
-    found = [*(_without_gpu() if kernel.device == "cuda" else []), *kernel.machine_limits()]
-    if needs_triton and not is_installed("triton"):
-        found.append(Obstacle("triton is not installed", "pip install triton"))
-    absent = [package for package in kernel.packages if not is_installed(package.module)]
-    found += [Obstacle(f"{package.module} is not installed", package.command) for package in absent]
+    found = [*(_without_gpu() if kernel.device == "cuda" else []), *kernel.machine_limits(), *not_installed(kernel)]
     if not found:
         found += [*(_inactive_driver() if needs_triton else []), *_broken(kernel.packages)]
     return tuple(found)
 
 
-def is_installed(module: str) -> bool:
-    """Whether a module is there, without importing it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a submodule, the package
-        return False
+def not_installed(kernel: Kernel) -> list[Obstacle]:
+    """The packages of a kernel that are not there, Triton first."""
+    found = []
+    if any(package.needs_triton for package in kernel.packages) and not is_installed("triton"):
+        found.append(Obstacle("triton is not installed", advice.triton()))
+    absent = [package for package in kernel.packages if not is_installed(package.module)]
+    return [*found, *(Obstacle(f"{package.module} is not installed", package.command) for package in absent)]
 
 
 def _without_gpu() -> list[Obstacle]:
     if torch.cuda.is_available():
         return []
     if torch.version.cuda is None and torch.version.hip is None:
-        return [Obstacle(f"no working GPU: torch {torch.__version__} is built without CUDA", TORCH_COMMAND)]
+        reason = f"no working GPU: torch {torch.__version__} is built without CUDA"
+        return [Obstacle(reason, advice.torch_with_cuda())]
     return [Obstacle("no working GPU: torch finds none, and Triton would report `0 active drivers`", "nvidia-smi")]
 
 
 def _inactive_driver() -> list[Obstacle]:
     try:
-        triton = importlib.import_module("triton")
-        triton.runtime.driver.active.get_current_target()
+        import_outside("triton").runtime.driver.active.get_current_target()
     except Exception as error:  # Triton raises RuntimeError, its drivers whatever their libraries raise
-        return [Obstacle(f"Triton has no working GPU: {_say(error)}", "pip install --force-reinstall triton")]
+        return [Obstacle(f"Triton has no working GPU: {_say(error)}", advice.triton_without_a_driver())]
     return []
 
 
@@ -60,9 +55,9 @@ def _broken(packages: Sequence[Package]) -> list[Obstacle]:
     found = []
     for package in packages:
         try:
-            importlib.import_module(package.module)
+            import_outside(package.module)
         except Exception as error:  # a stranger's module can raise anything
-            command = f"pip uninstall -y {package.module.replace('_', '-')} && {package.command} --no-cache-dir"
+            command = advice.build_again(package.module, package.command)
             found.append(Obstacle(f"{package.module} cannot be imported: {_say(error)}", command))
     return found
 

@@ -1,11 +1,10 @@
 """The kernel of Mamba-2's scan: mamba_ssm's, in Triton."""
 
-from importlib import import_module
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import at_one_dtype
 from hybrids.ops.kernels.kernel import register_kernel
 from hybrids.ops.kernels.limits import tile_limits
@@ -36,7 +35,7 @@ def mamba2_scan_on_mamba_ssm(
     and the skip D stay with the mixer. x, B and C are multiplied in `dtype` (default: the one of x); outputs have the
     dtype of `x`, the state is float32.
     """
-    ssd = import_module("mamba_ssm.ops.triton.ssd_combined")
+    ssd = import_outside("mamba_ssm.ops.triton.ssd_combined")
     out_dtype = x.dtype
     x, B, C = at_one_dtype(x, B, C, dtype=dtype)
     o, new_state = ssd.mamba_chunk_scan_combined(

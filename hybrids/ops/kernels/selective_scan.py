@@ -1,7 +1,6 @@
 """The kernels of the selective scan: mamba_ssm's on a GPU, our own in C++ on a CPU."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -9,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops import selective_scan_cpu
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import at_one_dtype
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import not_in_float64
-from hybrids.ops.kernels.packages import MAMBA_BUILT, SELECTIVE_SCAN
+from hybrids.ops.kernels.packages import MAMBA, SELECTIVE_SCAN
 from hybrids.ops.selective_scan_chunks import TorchKernel, scan
 
 
@@ -26,7 +26,7 @@ def _limits(demand: Demand, dtype: torch.dtype) -> list[Obstacle]:
 @register_kernel(
     "selective_scan",
     "mamba_ssm",
-    packages=(MAMBA_BUILT, SELECTIVE_SCAN),
+    packages=(MAMBA, SELECTIVE_SCAN),
     limits=_limits,
     note="d_state up to 256; from the start of a sequence",
 )
@@ -47,7 +47,7 @@ def selective_scan_on_mamba_ssm(
     """
     if state is not None:
         return scan(x, dt, A, B, C, D, state, chunk_size, TorchKernel)
-    interface = import_module("mamba_ssm.ops.selective_scan_interface")
+    interface = import_outside("mamba_ssm.ops.selective_scan_interface")
     x, dt, B, C = (t.transpose(1, 2).contiguous() for t in at_one_dtype(x, dt, B, C))
     skip = None if D is None else D.float()
     y, new_state = interface.selective_scan_fn(x, dt, A.float(), B, C, skip, return_last_state=True)

@@ -1,11 +1,10 @@
 """The kernel of the short convolution: causal_conv1d's, which comes with mamba_ssm."""
 
-from importlib import import_module
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
 from hybrids.ops.kernels.limits import not_in_float64
 from hybrids.ops.kernels.packages import CONV
@@ -37,7 +36,7 @@ def short_conv_on_causal_conv1d(
     """
     num_kept = weight.shape[1] - 1
     x = _aligned(x)
-    y = import_module("causal_conv1d").causal_conv1d_fn(
+    y = import_outside("causal_conv1d").causal_conv1d_fn(
         x.transpose(1, 2),
         weight.to(x.dtype),
         None if bias is None else bias.to(x.dtype),
