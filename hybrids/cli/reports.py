@@ -12,7 +12,7 @@ _NEEDED = ("plotly", "jinja2")
 
 
 def show_report(args: argparse.Namespace) -> int:
-    """Write the page; exit code 1 where a result breaks the law."""
+    """Write the page; exit code 1 where a result breaks the law, and where no run could be used."""
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError(f"hybrids report needs {' and '.join(absent)}: pip install 'hybrids[report]'")
@@ -24,4 +24,6 @@ def show_report(args: argparse.Namespace) -> int:
     print(f"{report.num_runs} runs shown, {len(report.missing)} not: {report.page}")
     for sentence in report.alarms:
         print(f"error: the law r <= s is broken: {sentence}", file=sys.stderr)
-    return 1 if report.alarms else 0
+    if report.num_runs == 0:
+        print(f"error: no run in {args.folder} can be used", file=sys.stderr)
+    return 1 if report.alarms or report.num_runs == 0 else 0

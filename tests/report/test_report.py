@@ -1,7 +1,9 @@
 """The report on folders of runs that were written by hand: what it shows, what it lists as missing, its numbers."""
 
 import json
+import math
 import re
+import shutil
 
 import pytest
 from report_runs import entry, scores, table, write_effective, write_run, write_search, write_trajectories
@@ -13,6 +15,9 @@ FIGURES = (
     *("capacity", "growth", "learning_rates", "placement"),
 )
 PICTURES = ("triangle_pairs", "triangle_ternary", *FIGURES[1:])
+
+
+IDENTITY = {"pattern": "LA", "letters": {}, "task": {"name": "mqar"}, "optim": {}, "seed": 0}
 
 
 def write_cell(sweep, number, folder, error=None, overrides=("pattern=LA",)):
@@ -152,12 +157,21 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path, report):
     write_run(tmp_path, "LA", name="worded", state_bits="many")
     write_run(tmp_path, "LA", name="claimed", chance_accuracy=True)
     write_run(tmp_path, "LA", name="partly", triangle=[entry(64) | {"efficiency": None}])
+    write_run(tmp_path, "LA", name="likely", test=scores(7))
+    write_run(tmp_path, "LA", name="steep", triangle=[entry(64, efficiency=-3)])
+    write_run(tmp_path, "LA", name="undefined", test=scores(math.nan))
+    write_run(tmp_path, "LA", name="sliced", test=scores(0.5, kabc=0.5))
+    write_run(tmp_path, "LA", name="halved", test=scores(0.5, k8=1.5))
+    write_run(tmp_path, "LA", name="negative", state_bits=-1)
+    write_run(tmp_path, "LA", name="lettered", identity=IDENTITY | {"letters": {"L": []}})
+    write_run(tmp_path, "LA", name="disguised", code={"commit": "a\u202eb"})
+    write_run(tmp_path, "LA", name="scripted", hardware={"a\nb": 1})
     write_run(tmp_path, "LA", name="good~1")
     (write_run(tmp_path, "LA", name="listed") / "result.json").write_text("[]")
     (write_run(tmp_path, "LA", name="binary") / "result.json").write_bytes(b"\xff\xfe\x00")
     (write_run(tmp_path, "LA", name="running") / "result.json").unlink()
     code, out, err = report(tmp_path)
-    assert (code, err) == (0, "") and "1 runs shown, 11 not" in out
+    assert (code, err) == (0, "") and "1 runs shown, 20 not" in out
     reasons = {row["run"]: row["reason"] for row in table(tmp_path, "missing")}
     expected = {
         "cut": "damaged",
@@ -167,6 +181,15 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path, report):
         "worded": "state_bits is 'many': it should be a valid integer",
         "claimed": "chance_accuracy is True: it should be a valid number",
         "partly": "triangle.0.efficiency is None: it should be a valid number",
+        "likely": "test.accuracy is 7: it should be less than or equal to 1",
+        "steep": "triangle.0.efficiency is -3: it should be greater than or equal to -1",
+        "undefined": "it holds NaN, which is no JSON",
+        "sliced": "test.accuracy/num_pairs=abc is no score of a slice: abc is no whole number",
+        "halved": "test.accuracy/num_pairs=8 is 1.5: it should be from 0 to 1, or null",
+        "negative": "state_bits is -1: it should be greater than or equal to 0",
+        "lettered": "identity.letters.L is []: it should be a valid dictionary",
+        "disguised": r"code.commit is 'a\u202eb': it cannot be shown",
+        "scripted": r"a name in hardware is 'a\nb': it cannot be shown",
         "good~1": "set aside",
         "listed": "cannot be used",
         "binary": "cannot be used",
@@ -181,8 +204,9 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path, report):
 
 def test_a_folder_of_unfinished_runs_still_has_a_page(tmp_path, report):
     (write_run(tmp_path, "LA") / "result.json").write_text("{")
-    code, out, _ = report(tmp_path)
-    assert code == 0 and "0 runs shown, 1 not" in out
+    code, out, err = report(tmp_path)
+    assert code == 1 and "0 runs shown, 1 not" in out
+    assert err == f"error: no run in {tmp_path} can be used\n"
     assert "damaged" in (tmp_path / "report" / "index.html").read_text()
 
 
@@ -272,3 +296,26 @@ def test_a_result_may_hold_more_and_config_less_than_the_report_needs(tmp_path, 
     assert report(tmp_path)[0] == 0
     shown = {row["run"]: (row["accuracy"], row["learning_rate"]) for row in table(tmp_path, "runs")}
     assert shown == {"new": ("", "0.01"), "old": ("0.9", "")}
+
+
+def test_a_copied_run_counts_once_and_another_training_of_its_settings_is_named(tmp_path, report):
+    original = write_run(tmp_path, "LA")
+    shutil.copytree(original, tmp_path / "a copy")
+    write_run(tmp_path, "LA", name="on another day", seconds=99.0)
+    write_run(tmp_path, "LA", seed=1)
+    assert report(tmp_path)[0] == 0
+    assert [row["run"] for row in table(tmp_path, "runs")] == [original.name, "mqar-LA-0.01-1"]
+    assert {row["run"]: row["reason"] for row in table(tmp_path, "missing")} == {
+        "a copy": f"a copy of {original.name}, which is shown",
+        "on another day": f"another training of the settings and the seed of {original.name}, which is shown",
+    }
+
+
+def test_names_of_folders_are_shown_as_one_line_each(tmp_path, report):
+    (write_run(tmp_path, "LA", name="a\nb\x1b[31m\u202e" + "c" * 200) / "result.json").unlink()
+    (write_run(tmp_path, "LA", name="[bold]$x^2$<b>") / "result.json").write_text("{}")
+    write_run(tmp_path, "LA", name="good")
+    code, out, _ = report(tmp_path)
+    assert code == 0 and out.count("\n") == 3 and "\x1b" not in out
+    named = [row["run"] for row in table(tmp_path, "missing")]
+    assert named == ["[bold]$x^2$<b>", r"a\nb\x1b[31m\u202e" + "c" * 55 + "..." + "c" * 33]

@@ -1,6 +1,7 @@
 """The runs in a folder, for a report on them, and what is not there with the reason."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired
@@ -8,9 +9,10 @@ from typing import Any, NotRequired
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, printable
 from hybrids.pattern import Pattern
 from hybrids.registry import get
+from hybrids.report.page.usable import Optim, check_usable
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
 from hybrids.studies.effective_bits.measure import OUTDATED, Rounded
 from hybrids.studies.effective_bits.record import read_rounded
@@ -18,56 +20,6 @@ from hybrids.studies.validation import explain_refusal
 from hybrids.training.read import read_json
 from hybrids.training.record import Result, RunFolder
 from hybrids.triangle.place import Place
-
-
-class Named(TypedDict):
-    """A choice in the identity of a run."""
-
-    name: str
-
-
-class Optim(TypedDict):
-    lr: NotRequired[float | None]
-
-
-class Identity(TypedDict):
-    """Of the identity of a run, what a report needs."""
-
-    pattern: str
-    letters: dict[str, dict[str, Any]]
-    task: Named
-    optim: Optim
-    seed: int
-
-
-class Parameters(TypedDict):
-    total: int
-    backbone: int
-
-
-class Scores(TypedDict):
-    accuracy: float | None  # null: no number, after divergence
-
-
-class Needed(TypedDict):
-    """Of `Result`, what a report needs; a result in which one of these is missing or wrong is not shown."""
-
-    identity: Identity
-    code: dict[str, Any]
-    hardware: dict[str, Any]
-    backend: dict[str, str]
-    parameters: Parameters
-    context: int
-    state_bits: int
-    step_flops: int
-    step_bytes: int
-    steps: int
-    seconds: float
-    stopped: str
-    chance_accuracy: float
-    val: Scores
-    test: Scores
-    triangle: NotRequired[list[Place] | None]
 
 
 class Cell(TypedDict):
@@ -84,7 +36,7 @@ class Settings(TypedDict):
     optim: NotRequired[Optim]
 
 
-_NEEDED, _CELL, _SETTINGS = TypeAdapter(Needed), TypeAdapter(Cell), TypeAdapter(Settings)
+_CELL, _SETTINGS = TypeAdapter(Cell), TypeAdapter(Settings)
 
 
 def held_bits(place: Place) -> int:
@@ -184,9 +136,28 @@ def collect(folder: Path) -> Collection:
             runs[place.resolve()] = run
     if not runs and not missing:
         raise UserError(f"{folder} holds no runs: neither */cell.json of a sweep nor */result.json{_nearby(folder)}")
-    shown = _of_one_method([_add_rounded(run, missing) for run in runs.values()], missing)
+    single = _one_of_each(list(runs.values()), missing)
+    shown = _of_one_method([_add_rounded(run, missing) for run in single], missing)
     found = tuple(_find_searches(folder, shown, missing))
-    return Collection(folder, tuple(shown), tuple(missing), found)
+    told = [Missing(printable(one.name), printable(one.reason, 400)) for one in missing]
+    return Collection(folder, tuple(replace(run, name=printable(run.name)) for run in shown), tuple(told), found)
+
+
+def _one_of_each(runs: Sequence[ReportedRun], missing: list[Missing]) -> list[ReportedRun]:
+    """Of runs with one identity, the one that counts: it bears its own name, or is the first; the rest is `missing`."""
+    groups: dict[str, list[ReportedRun]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.identity, sort_keys=True), []).append(run)
+    chosen = []
+    for group in groups.values():
+        counts = next((run for run in group if run.path.name == run.result.get("id")), group[0])
+        chosen.append(counts)
+        for run in group:
+            if run is not counts:
+                is_copy = run.result == counts.result
+                what = "a copy of" if is_copy else "another training of the settings and the seed of"
+                missing.append(Missing(run.name, f"{what} {counts.name}, which is shown"))
+    return chosen
 
 
 def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
@@ -197,7 +168,7 @@ def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
         return
     inside = sorted(
         (path for path in folder.iterdir() if path.is_dir()),
-        key=lambda path: (int(path.name), "") if path.name.isdigit() else (10**9, path.name),  # cells by number
+        key=lambda path: (int(path.name), "") if path.name.isdecimal() else (10**9, path.name),  # cells by number
     )
     is_sweep = any((path / "cell.json").exists() for path in inside)
     for path in inside:
@@ -206,7 +177,7 @@ def _find(folder: Path) -> Iterator[tuple[str, Path | Missing]]:
         elif (path / "result.json").exists() or (path / "config.yaml").exists():
             is_old = "~" in path.name and (path.parent / path.name.rpartition("~")[0]).is_dir()
             yield path.name, Missing(path.name, "set aside by rerun=true; the newer run counts") if is_old else path
-        elif is_sweep and path.name.isdigit():
+        elif is_sweep and path.name.isdecimal():
             yield path.name, Missing(f"cell {path.name}", "not finished: it has no cell.json")
 
 
@@ -242,11 +213,9 @@ def _read(name: str, path: Path) -> ReportedRun | Missing:
         result = RunFolder(path).read_result()
         if result is None:
             return Missing(name, "not finished: it has no result.json")
-        _NEEDED.validate_python(result, strict=True)
+        check_usable(result)
         return ReportedRun(name, path, Pattern.parse(result["identity"]["pattern"]), _settings(path), result)
-    except ValidationError as error:
-        return Missing(name, f"result.json cannot be used: {explain_refusal(error)}")
-    except (ValueError, AttributeError, OSError) as error:
+    except (UserError, OSError) as error:
         return Missing(name, f"result.json cannot be used: {str(error).replace(str(path) + '/', '')}")
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
@@ -124,22 +124,22 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 class FoundSize(TypedDict):
     """Of `Size`, what a reader of the record needs."""
 
-    d_model: int
-    params: int
+    d_model: PositiveInt
+    params: NonNegativeInt
 
 
 class FoundState(TypedDict):
     """Of the state after the last of K* facts."""
 
-    state_bits: int
+    state_bits: NonNegativeInt
 
 
 class FoundTrial(TypedDict):
     """Of `Trial`, what a reader of the record needs."""
 
-    rate: float
-    seed: int
-    steps: int
+    rate: PositiveFloat
+    seed: NonNegativeInt
+    steps: NonNegativeInt
     run: str
 
 
@@ -150,22 +150,22 @@ class Found:
     pattern: str
     size: FoundSize
     missing: tuple[str, ...]
-    facts: float | None = None
+    facts: NonNegativeFloat | None = None
     """K*; None where no seed learned, or nothing was trained."""
-    interval: tuple[float, float] | None = None
-    coverage: float | None = None
-    rate: float | None = None
-    window: tuple[float, ...] = ()
-    window_decades: float | None = None
-    num_seeds: int = 0
-    num_never_learned: int = 0
+    interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    coverage: Annotated[float, Field(ge=0, le=1)] | None = None
+    rate: PositiveFloat | None = None
+    window: tuple[PositiveFloat, ...] = ()
+    window_decades: NonNegativeFloat | None = None
+    num_seeds: NonNegativeInt = 0
+    num_never_learned: NonNegativeInt = 0
     reasons: tuple[str, ...] = ()
     """Why K* is a lower bound."""
     at_capacity: FoundState | None = None
-    bound: float | None = None
+    bound: NonNegativeFloat | None = None
     """Most facts that this state can give back."""
-    utilisation: float | None = None
-    confirmed: int | None = None
+    utilisation: NonNegativeFloat | None = None
+    confirmed: NonNegativeInt | None = None
     trials: tuple[FoundTrial, ...] = ()
     record: Path = Path("capacity.json")
     """The file that it was read from."""

@@ -1,9 +1,18 @@
 """The file of effective bits in the folder of a run, written and read."""
 
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
-from pydantic import ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
@@ -23,20 +32,20 @@ class Line(TypedDict):
     """A line of the file: the first is the state as stored, each further one a rounded state."""
 
     state: str
-    bits_per_element: FiniteFloat
+    bits_per_element: Annotated[float, Field(gt=0, le=64)]
     total_bits: PositiveInt
-    recalled_bits: FiniteFloat
+    recalled_bits: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     recalled_low: FiniteFloat
     recalled_high: FiniteFloat
     surely: FiniteFloat
-    error: FiniteFloat
+    error: Annotated[float, Field(ge=0, le=1)]
     share_kept: str  # this and the next follow from the others
     utilisation: str
     offered_bits: FiniteFloat
     state_elements: PositiveInt
-    context: int
-    num_examples: int
-    num_levels: int
+    context: PositiveInt
+    num_examples: PositiveInt
+    num_levels: NonNegativeInt
     method: NotRequired[PositiveInt]  # of rounding; lines without it are of the first
 
 
