@@ -13,12 +13,13 @@ from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.config.build import open_run
 from hybrids.config.compose import quote, spell_flags, spell_list, split_places
 from hybrids.config.schema import BitsConfig
-from hybrids.errors import UserError
+from hybrids.errors import UserError, printable
 from hybrids.report.page.collect import collect
 from hybrids.report.terminal import effective_bits as report
 from hybrids.report.terminal.tables import print_rows
 from hybrids.studies.effective_bits.measure import Rounded, measure_rounded
 from hybrids.studies.effective_bits.record import FILE, write_rounded
+from hybrids.training.files import obstacle_to_writing
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
 from hybrids.triangle.recall import check_has_bits
@@ -53,6 +54,9 @@ def _bits(config: DictConfig) -> None:
         raise UserError("no run is named; give folders of runs: hybrids bits runs/<id>")
     candidates, unused = _find([Path(path) for path in settings.runs])
     measured = []
+    obstacles = {one.folder.path: obstacle_to_writing((one.folder.path / FILE).parent) for one in candidates}
+    for obstacle in filter(None, obstacles.values()):
+        print(f"{obstacle}: what is measured is printed and not kept", file=sys.stderr)
     for number, candidate in enumerate(candidates, start=1):
         path = candidate.folder.path
         try:
@@ -62,10 +66,10 @@ def _bits(config: DictConfig) -> None:
                 raise
             unused.append(f"{path}: {error}")
             continue
-        (path / FILE).parent.mkdir(exist_ok=True)
-        write_rounded(rounded, path / FILE)
-        report.draw_rounded(rounded, (path / FILE).with_suffix(".png"), title=path.resolve().name)
         measured.append((path, rounded))
+        if obstacles[path]:
+            continue
+        _keep(rounded, path / FILE, title=printable(path.resolve().name))
         if len(candidates) > 1:
             print(f"{number} of {len(candidates)}: {path / FILE} and .png beside it")
     if not measured:
@@ -73,6 +77,12 @@ def _bits(config: DictConfig) -> None:
     for reason in unused:
         print(f"not measured: {reason}")
     _print(measured)
+
+
+def _keep(rounded: Rounded, path: Path, title: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_rounded(rounded, path)
+    report.draw_rounded(rounded, path.with_suffix(".png"), title=title)
 
 
 def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
@@ -117,7 +127,8 @@ def _print(measured: Sequence[tuple[Path, Rounded]]) -> None:
         title = f"recall of {path} at {rounded.context} tokens, {rounded.num_examples} examples"
         print_rows(title, report.COLUMNS, report.table_rows(rounded))
         print(report.sentence(rounded))
-        print(f"table and picture: {path / FILE}, {(path / FILE).with_suffix('.png')}")
+        if (path / FILE).exists():
+            print(f"table and picture: {path / FILE}, {(path / FILE).with_suffix('.png')}")
     else:
         rows = [report.summary_row(str(path), rounded) for path, rounded in measured]
         title = "effective bits: the smallest state that keeps 99 % of the recalled bits"

@@ -1,5 +1,7 @@
 """The commands `train` and `eval`, which train.py and eval.py run too."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -11,11 +13,14 @@ from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.cli.sweep import RememberSweep, run_cell, summarise
 from hybrids.config.build import build_run, open_run
 from hybrids.config.schema import EvalConfig
-from hybrids.errors import UserError
+from hybrids.errors import UserError, printable
 from hybrids.report.terminal.heatmap import draw_heatmap
 from hybrids.report.terminal.tables import print_grid, print_result, print_rows
-from hybrids.training.evaluate import evaluate_grid, share_of_none, write_grid
+from hybrids.task import Task
+from hybrids.training.evaluate import GridCell, evaluate_grid, share_of_none, write_grid
+from hybrids.training.files import obstacle_to_writing
 from hybrids.training.ranks import find_ranks
+from hybrids.training.record import RunFolder
 from hybrids.training.train import train
 from hybrids.triangle.place import check_places
 
@@ -40,13 +45,22 @@ def _eval(config: DictConfig) -> None:
     if settings.run is None:
         raise UserError("run is not set; give the folder of a run: run=runs/<id>")
     run, folder = open_run(Path(str(settings.run)))
-    cells = evaluate_grid(run, folder, settings)
     place = folder.path / "eval"
-    place.mkdir(exist_ok=True)
-    write_grid(cells, place / "grid.csv")
+    obstacle = obstacle_to_writing(place)
+    if obstacle:
+        print(f"{obstacle}: the scores are printed and not kept", file=sys.stderr)
+    cells = evaluate_grid(run, folder, settings)
     task = run.task.build()
-    trained = {name: getattr(task, name) for name in task.sizes}
-    draw_heatmap(cells, trained, place / "grid.png", title=folder.path.name)
+    _print_cells(cells, task, folder)
+    if not obstacle:
+        place.mkdir(exist_ok=True)
+        write_grid(cells, place / "grid.csv")
+        trained = {name: getattr(task, name) for name in task.sizes}
+        draw_heatmap(cells, trained, place / "grid.png", title=printable(folder.path.name))
+        print(f"table and picture: {place / 'grid.csv'}, {place / 'grid.png'}")
+
+
+def _print_cells(cells: Sequence[GridCell], task: Task, folder: RunFolder) -> None:
     print_grid(cells, str(folder.path))
     if task.alternatives:
         none = [[*others.values(), f"{share:.4f}"] for others, share in share_of_none(cells, task.alternatives)]
@@ -54,8 +68,8 @@ def _eval(config: DictConfig) -> None:
         print_rows(f"answers that no {task.alternatives} above has", [*others, "share"], none)
     skipped = sum(bool(cell.reason) for cell in cells)
     if skipped:
-        print(f"{skipped} of {len(cells)} combinations do not fit; grid.csv says why")
-    print(f"table and picture: {place / 'grid.csv'}, {place / 'grid.png'}")
+        first = next(cell.reason for cell in cells if cell.reason)
+        print(f"{skipped} of {len(cells)} combinations do not fit; grid.csv says why, the first: {first}")
 
 
 def run_train() -> int:

@@ -8,11 +8,24 @@ from pathlib import Path
 from typing import Any
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a whole file or nothing: to a neighbour first, then renamed."""
+def obstacle_to_writing(folder: Path) -> str | None:
+    """Why no file can be written into a folder that may have to be made, None where nothing is known to prevent it."""
+    if folder.is_symlink():
+        return f"{folder} is a link, and nothing is written through one"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is no folder"
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written"
+    return None
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: to a neighbour first, then renamed. Text is UTF-8; a link is replaced."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text)
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # never through a link of this name
+            file.write(content.encode() if isinstance(content, str) else content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -177,6 +177,8 @@ def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file, by its checksums and by loading it; None if it can be used."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:  # PyTorch compresses nothing
+                return "it would unpack to more than its size"
             bad = archive.testzip()
             if bad is not None:
                 return f"checksum of {bad}"

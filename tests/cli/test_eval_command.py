@@ -3,11 +3,12 @@
 import csv
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
-import matplotlib.figure
 import matplotlib.image
 import pytest
+import torch
 from commands import interrupt, run_folder
 
 from hybrids.report.terminal.heatmap import draw_heatmap
@@ -60,7 +61,7 @@ def test_an_interrupted_run_is_evaluated_at_the_sizes_asked_for(hybrids, folder)
 
 def test_the_training_point_is_marked_in_the_picture(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    monkeypatch.setattr("hybrids.report.terminal.heatmap.save_picture", lambda figure, *_, **__: figures.append(figure))
     cells = [GridCell({"length": n, "num_pairs": p}, 0.5, 0.5, 1.0) for n in (8, 16, 32) for p in (1, 2)]
     draw_heatmap(cells, {"length": 16, "num_pairs": 2}, tmp_path / "x.png", title="t")
     (frame,) = (p for p in figures[0].axes[0].patches if not p.get_fill())
@@ -129,3 +130,44 @@ def test_settings_of_a_stranger_are_not_resolved(hybrids, trained, monkeypatch, 
     for command in (("eval", "run=made"), ("bits", "made")):
         said = hybrids(*command).complaint()
         assert said.startswith(f"made/config.yaml {sentence}") and "hunter2" not in said
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(hybrids, folder):
+    (folder / "result.json").unlink()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("d_model: 16", "d_model: 1000000"))
+    said = hybrids("eval", f"run={folder}").complaint()
+    assert "step=00000006.ckpt is of another model: it embeds 64 tokens in 16, config.yaml 64 tokens in" in said
+    config.write_text(
+        config.read_text().replace("d_model: 1000000", "d_model: 16").replace("pattern: LA", "pattern: LL")
+    )
+    assert "is of another model: model.backbone." in hybrids("eval", f"run={folder}").complaint()
+    for path in (folder / "checkpoints").iterdir():
+        torch.save({"weights": 1}, path)
+    assert "holds no weights of a model" in hybrids("eval", f"run={folder}").complaint()
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_not_unpacked(hybrids, folder):
+    for path in (folder / "checkpoints").iterdir():
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("bomb/data.pkl", b"0" * 10**7)
+    assert "is damaged (it would unpack to more than its size)" in hybrids("eval", f"run={folder}").complaint()
+
+
+def test_where_nothing_can_be_kept_the_scores_are_printed(hybrids, folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "eval").symlink_to(elsewhere)
+    reply = hybrids("eval", f"run={folder}", "num_examples=12", "sizes.num_pairs=[1]", "sizes.length=[16]")
+    assert reply.code == 0 and "evaluation of" in reply.out and "table and picture" not in reply.out
+    assert reply.err == f"{folder / 'eval'} is a link, and nothing is written through one: " + (
+        "the scores are printed and not kept\n"
+    )
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_name_with_a_formula_or_an_escape_sequence_is_drawn_as_it_is_spelt(hybrids, folder):
+    odd = folder.rename("runs/$\\frac$ \x1b[31m\u202e\u4e00 <b>")
+    reply = hybrids("eval", f"run='{odd}'", "num_examples=12", "sizes.num_pairs=[1]", "sizes.length=[16]")
+    assert (reply.code, reply.err) == (0, "")
+    assert min(matplotlib.image.imread(odd / "eval" / "grid.png").shape[:2]) > 100

@@ -6,6 +6,7 @@ A module in `figures` announces one as its `FIGURE`; nothing else in the tree na
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure as Still
 from hybrids.report.page import figures
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.style import Row
+from hybrids.report.picture import save_picture
 from hybrids.training.files import to_csv
 
 
@@ -61,12 +63,14 @@ class Figure:
         with matplotlib.rc_context({"svg.hashsalt": self.name}):  # the same table makes the same file
             for name, drawing in self.drawings.items():
                 still = drawing.still(rows)
-                still.savefig(folder / f"{name}.png", dpi=150)
+                save_picture(still, folder / f"{name}.png", dpi=150)
                 still.set_layout_engine("none")  # it has been laid out, which takes longer than drawing
-                still.savefig(folder / f"{name}.svg", metadata={"Date": None})
+                save_picture(still, folder / f"{name}.svg", metadata={"Date": None})
 
     def to_html(self, rows: Sequence[Row]) -> dict[str, str]:
         """Every drawing, by name, as a part of a page that has plotly."""
+        # plotly reads some marks of HTML in a text
+        rows = [{key: escape(v, quote=False) if isinstance(v, str) else v for key, v in row.items()} for row in rows]
         parts = {}
         for name, drawing in self.drawings.items():
             figure = drawing.interactive(rows)

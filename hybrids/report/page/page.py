@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from hybrids.errors import printable
 from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison, spell_pattern
 from hybrids.report.page.figure import find_figures
@@ -58,7 +59,7 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str | None
         _environment()
         .get_template("page.html")
         .render(
-            title=collection.folder.resolve().name,
+            title=printable(collection.folder.resolve().name),
             collection=collection,
             alarms=alarms,
             shared=comparison.shared(),

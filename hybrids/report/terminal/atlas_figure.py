@@ -9,6 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hybrids.report.picture import save_picture
 from hybrids.report.terminal.atlas import AtlasRow
 
 CLASSES = {
@@ -57,7 +58,7 @@ def draw_atlas(rows: Sequence[AtlasRow], path: Path) -> None:
         _draw(axes, [(i, cluster) for i, cluster in enumerate(clusters, 1) if low <= cluster.x <= high])
     _frame(panels[0], panels[1], rows[0].context)
     _write_key(key, clusters)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path, dpi=130)
 
 
 def _panels(places: Sequence[float]) -> list[tuple[float, float]]:

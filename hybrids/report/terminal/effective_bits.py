@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hybrids.report.page.style import COLOURS
+from hybrids.report.picture import save_picture
 from hybrids.studies.effective_bits.measure import KEPT, Rounded
 
 COLUMNS = ("state", "bits per element", "state bits", "recalled bits", "95 % interval", "share kept", "utilisation")
@@ -98,7 +99,7 @@ def draw_rounded(rounded: Rounded, path: Path, *, title: str) -> None:
         )
     _frame(axes, [*totals, stored.state_bits], stored.offered)
     axes.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path, dpi=150)
 
 
 def _frame(axes, totals: Sequence[int], offered: float) -> None:  # noqa: ANN001

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from hybrids.errors import check_number
 from hybrids.model.backbone import Backbone
+from hybrids.report.picture import save_picture
 from hybrids.report.terminal.state import LayerPart, measure_parts
 from hybrids.training.files import to_csv
 from hybrids.triangle.coordinates import Coordinates, Measured, locate, whole_blocks
@@ -93,7 +94,7 @@ def draw_growth(growths: Sequence[Growth], context: int, path: Path, *, title: s
         axes.axvspan(context, 2 * context, color="0.92", zorder=0)
     left.legend(fontsize=8, title="layer", ncols=1 + len(growths) // 9)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path, dpi=150)
 
 
 def _draw(axes: Axes, growths: Sequence[Growth], quantity: str, title: str, unit: str) -> None:

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hybrids.report.picture import save_picture
 from hybrids.training.evaluate import GridCell, decoded_scores
 
 
@@ -45,7 +46,7 @@ def draw_heatmap(cells: Sequence[GridCell], trained: Mapping[str, int], path: Pa
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))
         axes.set_xlabel(f"{first}   (red frame: trained here)")
     figure.colorbar(image, ax=axes, label="accuracy, decoded" if decoded_scores(cells) else "accuracy")
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path, dpi=150)
 
 
 def _fix_further_sizes(cells: Sequence[GridCell], trained: Mapping[str, int], names: Sequence[str]) -> list[GridCell]:
