@@ -113,7 +113,7 @@ def check_usable(result: Mapping[str, Any]) -> None:
 
 
 def _check_score(field: str, score: object) -> None:
-    """Of all examples, or of a slice, as in test.accuracy/num_pairs=8."""
+    """Of all examples, or of a slice, as in test.accuracy/<slice>=8."""
     _, slices, size = field.partition("=")
     if slices and not re.fullmatch(r"-?[0-9]{1,18}", size):
         raise UserError(f"{field} is no score of a slice: {size} is no whole number")
