@@ -28,6 +28,7 @@ from hybrids.task import Task
 from hybrids.training.evaluate import load_model
 from hybrids.training.files import write_file
 from hybrids.training.run import Run
+from hybrids.triangle.quantise import METHOD
 from hybrids.triangle.recall import effective_bits, measure_recall, smallest_sufficient
 
 HERE = Path(__file__).parent
@@ -46,9 +47,10 @@ Row = dict[str, Any]
 def recall() -> None:
     """Every run at the learning rate that its search has chosen: recalled bits at each number of facts.
 
-    Runs that the files have already are not measured again.
+    Runs that the files have already are not measured again, unless they were rounded by an earlier method.
     """
     rows, effective = read(HERE / "recall.csv"), read(HERE / "effective.csv")
+    effective = [row for row in effective if row["method"] == METHOD]
     known = {row["run"] for row in effective}
     rows = [row for row in rows if row["run"] in known]  # both files, or neither
     for run, folder in chosen_runs():
@@ -136,7 +138,7 @@ def rounded(model: Model, task: Task, run: Run, recalled: float) -> Iterator[Row
     enough = smallest_sufficient(curve, recalled)
     for entry in curve:
         bits = {"bits": entry.bits, "total": entry.total, "recalled": entry.recalled.bits}
-        yield {"facts": task.facts, **bits, "enough": entry == enough}
+        yield {"facts": task.facts, **bits, "enough": entry == enough, "method": METHOD}
 
 
 def draw_recall(rows: Sequence[Row], effective: Sequence[Row]) -> None:
