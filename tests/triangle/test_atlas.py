@@ -121,6 +121,15 @@ def test_a_preset_has_the_mixers_of_its_row(preset_run, preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_groups_its_heads_where_its_row_does(preset_run, preset):
+    one, run = PRESETS[preset], preset_run(preset)
+    for letter, row_parts in one.letters.items():
+        if {part.mixer for part in row_parts} & {"attention", "sliding_attention"}:
+            is_grouped = run.letters[letter].mixer.settings.get("num_kv_heads") is not None
+            assert is_grouped == (one.sizes.get(letter, {}).get("G") != "H")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("width", [16, 64])
 def test_a_preset_scales_by_its_width_alone_and_takes_a_step(preset_run, preset, width):
     run = preset_run(preset)

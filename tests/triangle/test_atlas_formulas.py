@@ -1,16 +1,19 @@
 """The rule that derives E, C and R from the formulas of the atlas, and the formulas against what is measured."""
 
+import importlib
 from itertools import pairwise
 
 import pytest
 import sympy
+import torch
+import transformers
 from atlas_rows import ALL, every_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrids.triangle.atlas.derive import Verdict, coordinates, derive, growth_of
 from hybrids.triangle.atlas.measured import CONTEXTS, build, compare
-from hybrids.triangle.atlas.table import architectures, n
+from hybrids.triangle.atlas.table import architectures, n, size
 from hybrids.triangle.coordinates import Measured, locate
 
 RUNNABLE = [name for name, one in ALL.items() if one.is_runnable]
@@ -149,6 +152,47 @@ def test_formulas_at_published_sizes_give_published_numbers():
     assert 32 * architectures()["grouped_query"].at("state", 1) * 2 == 128 * 1024
     assert architectures()["deepseek_v2"].at("state", 1) == 576  # elements a token and layer, arXiv:2405.04434, table 1
     assert architectures()["mamba"].at("state", 10**6) == 2 * 4096 * (16 + 3)
+
+
+def test_samba_carries_the_keys_of_all_its_heads():
+    """Samba 1.3B sets no n_query_groups (its lit_gpt/config.py): 9 windows of 2,047 tokens, and 9 Mamba layers."""
+    window, mamba = 2 * 2047 * 32 * 128, 8192 * (16 + 3)
+    assert architectures()["samba"].at("state", 10**6) == 9 * (window + mamba) == 152_322_048
+
+
+def weights(module):
+    """Numbers in the matrices of all its linear layers, adapters left out."""
+    layers = [layer for name, layer in module.named_modules() if "adapter" not in name]
+    return sum(layer.weight.numel() for layer in layers if isinstance(layer, torch.nn.Linear))
+
+
+def step_of(name, letter, sizes):
+    """FLOPs of the parts of one letter that are no mamba, after no token, at these sizes."""
+    parts = [part for part in ALL[name].letters[letter] if part.mixer is None or "mamba" not in part.mixer]
+    symbols = {size(key): value for key, value in sizes.items()} | {n: 0}
+    return sum(part.step.subs(symbols) for part in parts)
+
+
+def test_the_shared_block_of_zamba_costs_what_its_published_code_has():
+    """Gated, and fed the embedding beside the stream; the products with one key are all that is no matrix."""
+    for name, config in (("zamba", transformers.ZambaConfig()), ("zamba2", transformers.Zamba2Config())):
+        module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+        with torch.device("meta"):
+            block = getattr(module, f"{name.capitalize()}AttentionDecoderLayer")(config, 0)
+        heads, width = config.num_attention_heads, config.attention_head_dim
+        sizes = {"D": config.hidden_size, "F": config.intermediate_size, "H": heads, "G": heads, "K": width}
+        assert step_of(name, "Z", sizes) == 2 * weights(block) + 4 * heads * width
+        assert coordinates(ALL[name], 131_072)[0] == pytest.approx(0.255, abs=5e-4)
+
+
+def test_the_channel_mixer_of_rwkv_4_has_a_gate():
+    config = transformers.RwkvConfig(hidden_size=64, num_hidden_layers=1)
+    module = importlib.import_module("transformers.models.rwkv.modeling_rwkv")
+    with torch.device("meta"):
+        channel = module.RwkvFeedForward(config)
+    part = ALL["rwkv4"].letters["L"][1]
+    assert part.step.subs({size("D"): 64, size("F"): 256}) == 2 * weights(channel)
+    assert ALL["rwkv6"].letters["L"][1] is part  # fla/models/rwkv6/modeling_rwkv6.py has the same three matrices
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
