@@ -55,12 +55,12 @@ def test_it_covers_examples_whose_answers_fail_together(num, error, correlation)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("error", [0.001, 0.02, 0.5])
 @pytest.mark.parametrize("num", [200, 1000])
-@pytest.mark.parametrize("correlation", [0.0, 0.01, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("answers", [1, 8, 64, (8,)])
-def test_it_covers_whatever_the_correlation_and_the_number_of_answers(num, correlation, answers):
-    for error in ERRORS:
-        assert covered(error, num, answers, correlation, times=300) >= 0.93, error
+@pytest.mark.parametrize("correlation", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("answers", [8, 64, (8,)], ids=str)
+def test_it_covers_whatever_the_correlation_and_the_number_of_answers(num, correlation, answers, error):
+    assert covered(error, num, answers, correlation, times=600) >= 0.93
 
 
 def test_it_narrows_as_answers_agree():
