@@ -26,7 +26,7 @@ from hybrids.config.build import build_run
 from hybrids.config.schema import store_schemas
 from hybrids.registry import load_plugins, names
 from hybrids.training.files import write_file
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.train import train
 
 QUIET = ("logger=csv", "trainer.progress_bar=false", "trainer.threads=1", "runs_dir=runs/learning")

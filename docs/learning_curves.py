@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.record import RunFolder
 
 

@@ -18,7 +18,7 @@ from hybrids.errors import UserError
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar
 from hybrids.report.terminal.tables import print_rows
-from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, SearchSettings, name_search
+from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, SearchSettings, find_search
 from hybrids.studies.capacity.record import Outcome, write
 from hybrids.studies.capacity.search import facts_grid
 from hybrids.studies.capacity.trials import check_ceiling
@@ -58,7 +58,7 @@ def _capacity(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchSettings), search))
     overrides = list(HydraConfig.get().overrides.task)
     plans = _make_plans(given, settings, overrides)
-    name = name_search(plans, settings)
+    folder = find_search(plans, settings)
     print_rows("what can be shown at most", report.CEILING_COLUMNS, [report.ceiling_row(plan) for plan in plans])
     for note in dict.fromkeys(note for plan in plans for note in plan.run.notes):
         print(note)
@@ -67,12 +67,12 @@ def _capacity(config: DictConfig) -> None:
     end = math.inf if settings.budget is None else time.monotonic() + 60 * settings.budget
     try:
         with RunsBar(len(plans) * (len(set(settings.rates)) + settings.seeds - 1)) as bar:
-            outcomes = [plan.search(settings, f"capacity-{name}", end, bar) for plan in plans]
+            outcomes = [plan.search(settings, f"capacity-{folder.name}", end, bar) for plan in plans]
     except (KeyboardInterrupt, SystemExit):  # Lightning exits where a training is interrupted
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     asked = {**asdict(settings), "settings": overrides}
-    _print(outcomes, write(plans[0].run.runs_dir / "capacity" / name, outcomes, asked))
+    _print(outcomes, write(folder, outcomes, asked))
 
 
 def _make_plans(config: dict[str, Any], settings: SearchSettings, overrides: Sequence[str]) -> list[Plan]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import traceback
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 
 from hybrids.config.build import build_run
+from hybrids.config.compose import quote
 from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
@@ -33,10 +35,31 @@ class RememberSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             _check_depths(config)
-        except UserError as error:  # Hydra makes a warning of what a callback raises
+            _make_folder(config)
+        except USER_ERRORS as error:  # Hydra makes a warning of what a callback raises
             print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(1)
         RememberSweep.folder = Path(config.hydra.sweep.dir)
+
+
+def _make_folder(config: DictConfig) -> None:
+    """Make the folder of a sweep, under another name where a sweep that started in the same second has it.
+
+    One that the user has named is used as it is, so that a sweep can be repeated in it.
+    """
+    overrides = config.hydra.overrides.hydra
+    if any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in overrides):
+        return
+    asked = folder = Path(config.hydra.sweep.dir)
+    for number in count(2):
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            folder = asked.with_name(f"{asked.name}-{number}")
+    with flag_override(config, ["struct", "readonly"], False):
+        config.hydra.sweep.dir = str(folder)
+        overrides.append(f"hydra.sweep.dir={quote(str(folder))}")  # the configuration of a cell is composed anew
 
 
 def _check_depths(config: DictConfig) -> None:

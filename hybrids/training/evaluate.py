@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from hybrids.errors import UserError, check_number, printable, suggest
+from hybrids.errors import UserError, check_number, suggest
 from hybrids.task import Task
+from hybrids.training.checkpoints import load, read_mark
 from hybrids.training.data import DataSettings, TaskData
 from hybrids.training.files import to_csv, write_file
+from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
 from hybrids.training.record import RunFolder
+from hybrids.training.resume import load_weights
 from hybrids.training.run import Run, TrainerSettings
 from hybrids.training.train import build_model, log_backends
 
@@ -120,44 +123,34 @@ def load_model(run: Run, folder: RunFolder, task: Task) -> LitModel:
         raise UserError(f"run={folder.path} has no checkpoint yet; train it for at least {run.trainer.val_every} steps")
     if folder.read_result() is None:
         print(f"run {folder.path} has not finished; evaluating {checkpoint.name}")
-    weights = _read_weights(checkpoint)
-    _check_width(run, task, weights, checkpoint)  # before a model of any width is built
+    content = load(checkpoint)
+    mark = read_mark(content, checkpoint, is_needed=folder.is_marked)
+    if mark is not None:
+        there = {name: value for name, value in mark.identity.items() if name != "backend"}
+        check_same(f"checkpoint {checkpoint}", there, run.asked, f"or {folder.config_file.name} was changed")
+    _check_width(run, task, content, checkpoint)  # before a model of any width is built
     lit = LitModel(
         build_model(run, task), task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every
     )
-    _check_shapes(lit, weights, checkpoint)
-    lit.load_state_dict(weights)
+    try:
+        load_weights(content, lit)
+    except UserError as error:
+        raise UserError(f"checkpoint {checkpoint} is not of this run: {error}") from None
     return lit
-
-
-def _read_weights(checkpoint: Path) -> Mapping[str, Tensor]:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    weights = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"checkpoint {checkpoint} holds no weights of a model")
-    return weights
 
 
 _EMBEDDING = "model.embedding.weight"
 
 
-def _check_width(run: Run, task: Task, weights: Mapping[str, Tensor], checkpoint: Path) -> None:
+def _check_width(run: Run, task: Task, content: Any, checkpoint: Path) -> None:
+    weights = content.get("state_dict") if isinstance(content, Mapping) else None
+    embedding = weights.get(_EMBEDDING) if isinstance(weights, Mapping) else None
     settings = (task.vocab_size, run.model.d_model)
-    found = tuple(weights[_EMBEDDING].shape) if _EMBEDDING in weights else None
+    found = tuple(embedding.shape) if isinstance(embedding, Tensor) else None
     if found != settings:
         is_of = "has no embedding" if found is None else f"embeds {found[0]} tokens in {'x'.join(map(str, found[1:]))}"
         given = f"config.yaml {settings[0]} tokens in model.d_model={settings[1]}"
         raise UserError(f"checkpoint {checkpoint} is of another model: it {is_of}, {given}")
-
-
-def _check_shapes(lit: LitModel, weights: Mapping[str, Tensor], checkpoint: Path) -> None:
-    """UserError for the first parameter of another shape, that is missing, or that the model does not have."""
-    asked = {name: tuple(value.shape) for name, value in lit.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in [*asked, *found]:
-        if asked.get(name) != found.get(name):
-            shapes = f"{found.get(name, 'missing')} in it, {asked.get(name, 'missing')} by config.yaml"
-            raise UserError(f"checkpoint {checkpoint} is of another model: {printable(name)} is {shapes}")
 
 
 def _evaluate_cell(

@@ -78,6 +78,8 @@ class LitModel(LightningModule):
         self.log_every = log_every
         self.check_stop: Callable[[], None] = lambda: None
         """Raises where the run is to end; asked before each batch of an evaluation (TaskData: of training)."""
+        self.repeats_validation = False
+        """Whether the scores of a validation have been logged before."""
         self.use_task(task)
 
     def use_task(self, task: Task) -> None:
@@ -121,5 +123,6 @@ class LitModel(LightningModule):
     def _report(self, split: str) -> None:
         scores = self.metrics.compute()
         self.metrics.reset()
+        logger = False if split == "val" and self.repeats_validation else None
         for name, value in scores.items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy", sync_dist=True, logger=logger)

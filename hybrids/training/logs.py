@@ -6,7 +6,6 @@ import os
 import warnings
 from argparse import Namespace
 from dataclasses import dataclass
-from io import SEEK_END
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from hybrids.errors import UserError, check_choice, check_number
+from hybrids.errors import check_choice, check_number
+from hybrids.training.files import naming_full_disk
+from hybrids.training.metrics import HEADER
 
 
 @dataclass(kw_only=True)
@@ -42,17 +43,14 @@ class LogSettings:
 
 
 class MetricsFile(Logger):
-    """Appends `step,metric,value` rows to one CSV file and never rewrites it.
+    """Appends `step,metric,value` rows to one CSV file, which metrics.py reads.
 
-    After a resume, steps between the checkpoint and the interruption stand there twice; the last row holds.
+    A run that goes on begins with a file that ends with a whole row (`drop_metrics`).
     """
-
-    HEADER = ("step", "metric", "value")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.is_started = False
 
     @property
     def name(self) -> str:
@@ -68,39 +66,11 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.is_started:
-            self._start()
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
-
-    def _start(self) -> None:
-        """Write the header of a new file, or end what a kill or a full disk has cut in half: the header or a row."""
-        header = f"{','.join(self.HEADER)}\r\n".encode()
-        with self.path.open("ab+") as file:
-            if file.tell() < len(header):
-                file.truncate(0)
-                file.write(header)
-            else:
-                file.seek(-1, SEEK_END)
-                if file.read() != b"\n":
-                    file.write(b"\r\n")
-        self.is_started = True
-
-
-def read_metrics(path: Path) -> dict[str, dict[int, float]]:
-    """Metrics of a run by name and step, from its CSV file; where a step stands there twice, the last value.
-
-    UserError for a damaged file.
-    """
-    metrics: dict[str, dict[int, float]] = {}
-    with path.open(newline="") as file:
-        try:
-            for row in csv.DictReader(file):
-                if row["value"]:  # else a row cut in half by a kill
-                    metrics.setdefault(row["metric"], {})[int(row["step"])] = float(row["value"])
-        except (ValueError, KeyError, csv.Error) as error:
-            raise UserError(f"{path} is damaged: {error!r}") from None
-    return metrics
+        with naming_full_disk(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            if file.tell() == 0:
+                rows.writerow(HEADER)
+            rows.writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
 
 
 def build_loggers(settings: LogSettings, folder: Path, run_id: str, config: dict[str, Any]) -> list[Logger]:

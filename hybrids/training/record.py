@@ -3,26 +3,37 @@
 config.yaml     every setting, resolved
 metrics.csv     step,metric,value; appended to, never rewritten (logs.py)
 checkpoints/    the last two
-result.json     written once the run has finished; `Result` documents it
+result.json     written once the run has finished, with digests of the rest; `Result` documents it
 wandb/ and tensorboard/, where those logs are on
 """
 
 import difflib
 import json
 import math
+import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 
 from hybrids.errors import UserError, printable
-from hybrids.training.files import write_file
+from hybrids.training.checkpoints import Mark, damage, keep_last, list_checkpoints, steps_of
+from hybrids.training.files import remove_drafts, write_file
+from hybrids.training.identity import (
+    FORMER_DIGITS,
+    AnotherRun,
+    check_name,
+    check_same,
+    check_seal,
+    comparable,
+    digest_of_file,
+    seal,
+)
+from hybrids.training.metrics import check_start, count_rows, drop_metrics
 from hybrids.training.read import read_json, read_yaml
 from hybrids.triangle.place import Place
 
@@ -60,6 +71,9 @@ class Result(Sizes):
     test: dict[str, float]  # teacher-forced, like val: a task that is decoded has shown the model its reference traces
     decoded: NotRequired[dict[str, float]]  # of a task that is decoded: scores of what the model writes (decode.py)
     triangle: NotRequired[list[Place]]  # at 1, 2 and 4 times the training context; absent in results before it
+    files: NotRequired[dict[str, str]]  # name -> SHA-256 of config.yaml and metrics.csv when the run ended
+    rows: NotRequired[int]  # of metrics.csv
+    digest: NotRequired[str]  # SHA-256 of all other fields; results of version 0.1 lack these three
 
 
 class RunFolder:
@@ -85,20 +99,28 @@ class RunFolder:
         return folder
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write the configuration."""
-        is_new = not self.path.exists()
-        try:
-            self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-            write_file(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
-        except OSError:
-            if is_new:
-                shutil.rmtree(self.path, ignore_errors=True)  # nothing half-written stays behind
-            raise
+        """Make the folder, whose lock is held, and write the configuration."""
+        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.checkpoint_dir):
+            remove_drafts(folder)
+        write_file(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
 
-    def set_aside(self) -> Path:
-        """Rename the folder to the first free `<id>~<n>`, so that the run can be repeated and nothing is lost."""
+    def go_back(self, checkpoint: Path | None, mark: Mark | None) -> None:
+        """Make the folder what it was when this checkpoint was saved: what came later is trained and written again.
+
+        Raises UserError where the rows that were written before are others than the `mark` of the checkpoint says.
+        """
+        steps = 0 if checkpoint is None else steps_of(checkpoint)
+        if mark is not None:
+            check_start(self.metrics_file, mark.metrics)
+        drop_metrics(self.metrics_file, steps)
+        if checkpoint is not None:
+            keep_last(self.checkpoint_dir, steps)
+
+    def set_aside(self, name: str) -> Path:
+        """Rename the folder to the first free `<name>~<n>`, so that the run can be repeated and nothing is lost."""
         number = 1
-        while (target := self.path.with_name(f"{self.path.name}~{number}")).exists():
+        while (target := self.path.with_name(f"{name}~{number}")).exists():
             number += 1
         return self.path.rename(target)
 
@@ -120,15 +142,73 @@ class RunFolder:
         if (version := result.get("version")) != RESULT_VERSION:
             allowed = f"this hybrids reads version {RESULT_VERSION}"
             raise UserError(f"{self.result_file} has version {printable(str(version))}; {allowed}")
+        try:
+            check_seal(result, str(self.result_file))
+        except UserError as error:
+            raise UserError(f"{error}; {_RERUN}") from None
+        if "identity" in result:
+            check_name(self.path.absolute(), result["identity"])
+        self._check_files(result)
         return cast(Result, result)
 
-    def write_result(self, result: Result) -> None:
-        """Write the result in one move; a score that is not a number, after divergence, becomes null."""
-        write_file(self.result_file, json.dumps(_without_nan(result), indent=2, allow_nan=False) + "\n")
+    def _check_files(self, result: Mapping[str, Any]) -> None:
+        """UserError where config.yaml or metrics.csv has changed since the run ended."""
+        files = result.get("files")
+        for name, digest in files.items() if isinstance(files, dict) else ():
+            path = self.path / name
+            if name not in (self.config_file.name, self.metrics_file.name):
+                continue
+            if not path.is_file():
+                raise UserError(f"{path} is gone, which was there when the run ended; {_RERUN}")
+            if digest == digest_of_file(path):
+                continue
+            written = result.get("rows")
+            rows = count_rows(path) if path == self.metrics_file else written
+            what = "was changed" if rows == written else f"has {rows} rows of {written}"
+            raise UserError(f"{path} {what} since the run ended, as {self.result_file.name} shows; {_RERUN}")
+
+    def write_result(self, result: Result) -> Result:
+        """Write the result, with digests, in one move; a score that is NaN, after divergence, becomes null.
+
+        Returns what was written.
+        """
+        written = [path for path in (self.config_file, self.metrics_file) if path.exists()]
+        files = {path.name: digest_of_file(path) for path in written}
+        sealed = seal(_without_nan({**result, "files": files, "rows": count_rows(self.metrics_file)}))
+        write_file(self.result_file, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+        return cast(Result, sealed)
+
+    def holds(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+        """Whether this folder, which has the name of the run, is its own; one that cannot be read counts as that."""
+        try:
+            self.check_is(identity, config)
+        except AnotherRun:
+            return False
+        except UserError:
+            return True
+        return True
+
+    def check_is(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """AnotherRun where the folder is of another run than the one that has this identity and configuration.
+
+        The checkpoints of an unfinished run are asked when it goes on; those of version 0.1 say nothing, its
+        config.yaml does.
+        """
+        result = self.read_result()
+        if result is not None:
+            check_same(f"run {self.path}", result.get("identity"), identity, _MOVE)
+        elif not self.is_marked and self.config_file.exists():
+            there, here = comparable(self.read_config(), config)
+            check_same(f"run {self.path}", there, here, _MOVE)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the checkpoints say of which run they are: in all folders but those that version 0.1 has named."""
+        return not re.search(rf"-[0-9a-f]{{{FORMER_DIGITS}}}$", self.path.absolute().name)
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints, newest first."""
-        return sorted(self.checkpoint_dir.glob("step=*.ckpt"), reverse=True)
+        return list_checkpoints(self.checkpoint_dir)
 
     def last_checkpoint(self) -> tuple[Path | None, list[str]]:
         """Newest checkpoint that can be read, and a message for every newer one that is damaged.
@@ -137,7 +217,7 @@ class RunFolder:
         """
         problems = []
         for path in self.checkpoints():
-            problem = _damage(path)
+            problem = damage(path)
             if problem is None:
                 return path, problems
             problems.append(f"checkpoint {path} is damaged ({problem})")
@@ -147,12 +227,29 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of this run; UserError if one is in it."""
+        """Make the folder and keep other processes out of this run; UserError if one is in it.
+
+        A folder that was made here and could not be used is removed: nothing half-written stays behind.
+        """
+        is_new = not self.path.exists()
+        lock_file = self.path / ".lock"
+        for path in (lock_file, self.config_file, self.metrics_file, self.result_file, self.checkpoint_dir):
+            if path.is_symlink():  # what it points to would be written, or removed
+                raise UserError(f"{path} is a link to {path.readlink()}; a run writes into its own folder only")
         try:
-            with FileLock(self.path / ".lock", blocking=False):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock_file, blocking=False):
                 yield
         except Timeout:
             raise UserError(f"run {self.path} is being trained by another process") from None
+        except OSError:
+            if is_new and not self.checkpoints():
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+
+_RERUN = "rerun=true repeats the run"
+_MOVE = "move it away, or choose another runs_dir"
 
 
 def _without_nan(value: Any) -> Any:
@@ -171,18 +268,3 @@ def _suggest_runs(given: str, known: list[str]) -> str:
         return "there are no runs nearby; give the folder of a run: run=runs/<id>"
     shown = known if len(known) <= 10 else difflib.get_close_matches(given, known, n=5, cutoff=0.4) or known[:5]
     return f"runs nearby: {', '.join(shown)}{', ...' if len(shown) < len(known) else ''}"
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, by its checksums and by loading it; None if it can be used."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:  # PyTorch compresses nothing
-                return "it would unpack to more than its size"
-            bad = archive.testzip()
-            if bad is not None:
-                return f"checksum of {bad}"
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'unreadable'}"
-    return None

@@ -1,7 +1,5 @@
 """One run: everything that makes it, and the identity that follows from it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -19,6 +17,7 @@ from hybrids.pattern import Pattern
 from hybrids.registry import defaults_of, name_of
 from hybrids.task import DecodedTask, Task
 from hybrids.training.data import DataSettings
+from hybrids.training.identity import DIGITS, FORMER_DIGITS, PLACE, digest_of
 from hybrids.training.logs import LogSettings
 from hybrids.training.optim import OptimSettings
 from hybrids.training.process import matmul_precision
@@ -106,15 +105,20 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Task, pattern and a hash of `identity`."""
-        text = json.dumps(self.identity, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        """Task, pattern and a digest of `identity`."""
+        return self._name(DIGITS)
+
+    def _name(self, digits: int) -> str:
         spelling = self.pattern.compact().replace(":", "~")
-        return f"{name_of(self.task.cls)}-{spelling if len(spelling) <= 32 else spelling[:29] + '...'}-{digest}"
+        spelling = spelling if len(spelling) <= 32 else spelling[:29] + "..."
+        return f"{name_of(self.task.cls)}-{spelling}-{digest_of(self.identity)[:digits]}"
 
     @property
     def folder(self) -> "RunFolder":
-        return RunFolder(self.runs_dir / self.id)
+        """Its folder; the one that an earlier version has named, where that holds this run."""
+        folder, former = (RunFolder(self.runs_dir / self._name(digits)) for digits in (DIGITS, FORMER_DIGITS))
+        is_former = not folder.path.exists() and former.path.exists() and former.holds(self.identity, self.config)
+        return former if is_former else folder
 
     @cached_property
     def backends(self) -> dict[str, dict[str, ChosenBackend]]:
@@ -177,6 +181,11 @@ class Run:
         So an option that is added later, at the default that keeps the old behaviour, leaves old runs known.
         Loggers, paths, loader workers, devices, threads and ranks do not enter.
         """
+        return {**self.asked, "backend": self.backend_names}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The identity but for the backends, which a machine without its device cannot tell."""
         unused = () if issubclass(self.task.cls, DecodedTask) else ("num_decoded_examples",)
         letters = {
             letter: {
@@ -192,24 +201,10 @@ class Run:
             "model": _changed(self.model),
             "optim": _changed(self.optim),
             "data": _changed(self.data, without=("num_workers", *unused)),
-            "trainer": _changed(self.trainer, without=_PLACE),
+            "trainer": _changed(self.trainer, without=PLACE),
             "precision": self.trainer.precision,
-            "backend": self.backend_names,
             "seed": self.seed,
         }
-
-
-_PLACE = (
-    "accelerator",
-    "devices",
-    "num_nodes",
-    "strategy",
-    "threads",
-    "progress_bar",
-    "profiler",
-    "log_every",
-    "precision",
-)
 
 
 def _spell(choices: list[tuple[str, ChosenBackend]]) -> str:

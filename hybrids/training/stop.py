@@ -46,13 +46,12 @@ class Stopped(SystemExit):
 
 
 class Stop(Callback):
-    """Ends training, validation and test between two batches when a signal has asked for it.
+    """Ends training, validation and test between two batches when a signal has asked for it."""
 
-    `save` writes a checkpoint of the step that training has reached, on all ranks together.
-    """
-
-    def __init__(self, place: Path, ranks: Ranks, save: Callable[[Trainer], None]) -> None:
-        self.place, self.ranks, self.save = place, ranks, save
+    def __init__(self, place: Path, ranks: Ranks) -> None:
+        self.place, self.ranks = place, ranks
+        self.save: Callable[[Trainer], None] = lambda trainer: None
+        """Writes a checkpoint of the step that training has reached, on all ranks together."""
         self.signum = 0
         self.is_deferred = False
         self.steps = 0

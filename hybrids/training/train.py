@@ -5,17 +5,19 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hybrids.model.model import Model
 from hybrids.task import Task
+from hybrids.training.checkpoints import load, read_mark
 from hybrids.training.data import TaskData
+from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
 from hybrids.training.logs import StepProgressBar, build_loggers
 from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
@@ -23,7 +25,9 @@ from hybrids.training.process import keep_freed_memory, matmul_precision, set_th
 from hybrids.training.provenance import describe_code, name_cpu
 from hybrids.training.ranks import find_ranks
 from hybrids.training.record import RESULT_VERSION, Result, RunFolder
+from hybrids.training.resume import take_over
 from hybrids.training.run import Run
+from hybrids.training.saving import CheckpointFiles, SaveCheckpoints
 from hybrids.training.stop import NoSignals, Stop
 from hybrids.training.wandb_result import log_result
 
@@ -102,11 +106,11 @@ def train(run: Run) -> Result:
     run.data.check_ranks(ranks.world_size)
     model = build_model(run, task)
     folder = run.folder
-    stop = Stop(folder.path, ranks, lambda trainer: _save_last(trainer, folder))
+    stop = Stop(folder.path, ranks)
     with stop.listening(), matmul_precision(tf32=run.trainer.tf32):
         if not ranks.is_first:
             finished = ranks.hear(_BACKENDS[run.trainer.accelerator])
-            return finished or _train(run, task, model, folder, stop)
+            return finished or _train(run, task, model, run.folder, stop)
         with ranks.telling(_BACKENDS[run.trainer.accelerator]) as tell:
             return _start(run, task, model, folder, stop, tell)
 
@@ -119,31 +123,37 @@ def _start(
     run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop, tell: Callable[[Result | None], None]
 ) -> Result:
     """As the first rank: train, unless the run has finished, and tell the other ranks which it is."""
-    if folder.path.exists() and run.rerun:
+    if run.rerun and folder.path.exists():
+        with folder.lock():  # UserError while another process is in it: its folder must not move away under it
+            print(f"rerun=true: the earlier run is kept as {folder.set_aside(run.id)}")
+        folder = run.folder
+    folder.check_is(run.identity, run.config)
+    finished = _read_finished(folder)
+    if finished is None:
         with folder.lock():
-            pass  # UserError while another process is in it: its folder must not move away under it
-        print(f"rerun=true: the earlier run is kept as {folder.set_aside()}")
+            finished = _read_finished(folder)  # by another process, just now
+            if finished is None:
+                folder.check_is(run.identity, run.config)
+                folder.create(run.config)
+                tell(None)
+                return _train(run, task, model, folder, stop)
+    tell(finished)
+    return finished
+
+
+def _read_finished(folder: RunFolder) -> Result | None:
+    """The result of a run that has finished, after saying so; None for any other."""
     finished = folder.read_result()
     if finished is not None:
         print(f"run {folder.path} has finished; nothing is done (rerun=true repeats it)")
         if finished["code"] != describe_code():
             rank_zero_warn(f"the code has changed since {folder.path} was made; rerun=true repeats it with this code")
-        tell(finished)
-        return finished
-    folder.create(run.config)
-    with folder.lock():
-        tell(None)
-        return _train(run, task, model, folder, stop)
+    return finished
 
 
 def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) -> Result:
     keep_freed_memory()
     set_threads(run.trainer.threads)
-    checkpoint, problems = folder.last_checkpoint()
-    for problem in problems:
-        rank_zero_warn(f"{problem}; continuing from {checkpoint}")
-    if checkpoint is not None and stop.ranks.is_first:
-        print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
     if stop.ranks.is_first:
         log_backends(run)
     sizes = measure_sizes(model, task.length)
@@ -151,18 +161,21 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
         model.backbone.compile()
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
     data = TaskData(task, run.data)
-    lit.check_stop = data.check_stop = stop.check
     clock, early = Clock(), StopEarly(run.trainer.target)
-    trainer = _build_trainer(run, folder, stop, [early, clock])
+    save = SaveCheckpoints(folder.checkpoint_dir, run.identity, folder.metrics_file)
+    lit.check_stop = data.check_stop = stop.check
+    stop.place, stop.save = folder.path, save.save
+    checkpoint, resumed = _go_on(run, folder, lit, is_first=stop.ranks.is_first)
+    trainer = _build_trainer(run, folder, stop, [early, clock, save], CheckpointFiles(resumed))
     with stop.deferred():
-        trainer.fit(lit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(lit, datamodule=data, ckpt_path=checkpoint)
         steps, stopped = trainer.global_step, early.reason or "max_steps"
-        val = _validate_last(trainer, lit, data, folder, is_between=bool(steps % _val_interval(run)))
+        val = _validate_last(trainer, lit, data, save)
         test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
     result = Result(
         **sizes,
         version=RESULT_VERSION,
-        id=run.id,
+        id=folder.path.name,
         identity=run.identity,
         code=describe_code(),
         hardware=_describe_hardware(trainer),
@@ -184,9 +197,31 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
         if run.trainer.profiler is not None:
             # Lightning would log it, at a level that is hidden; it does not declare the attribute.
             print(trainer.profiler.summary())  # type: ignore[attr-defined]
-        folder.write_result(result)
+        result = folder.write_result(result)
         _summarise(trainer, result, rate=run.optim.lr)
     return result
+
+
+def _go_on(run: Run, folder: RunFolder, lit: LitModel, *, is_first: bool) -> tuple[Path | None, dict[str, Any] | None]:
+    """The checkpoint from which a run goes on and what is taken from it, after the folder is what it was then.
+
+    None and None for a run that begins. Raises UserError for a checkpoint of another run.
+    """
+    checkpoint, problems = folder.last_checkpoint()
+    for problem in problems:
+        rank_zero_warn(f"{problem}; continuing from {checkpoint}")
+    mark = resumed = None
+    if checkpoint is not None:
+        content = load(checkpoint)
+        mark = read_mark(content, checkpoint, is_needed=folder.is_marked)
+        if mark is not None:
+            check_same(f"checkpoint {checkpoint}", mark.identity, run.identity, "rerun=true starts afresh")
+        resumed = take_over(content, checkpoint, lit, val_every=_val_interval(run))
+    if is_first:
+        folder.go_back(checkpoint, mark)
+        if checkpoint is not None:
+            print(f"run {folder.path} was interrupted; it continues from {checkpoint.name}")
+    return checkpoint, resumed
 
 
 def log_backends(run: Run) -> None:
@@ -200,51 +235,39 @@ def _val_interval(run: Run) -> int:
     return min(run.trainer.val_every, run.trainer.max_steps)
 
 
-def _validate_last(
-    trainer: Trainer, lit: LitModel, data: TaskData, folder: RunFolder, *, is_between: bool
-) -> dict[str, float]:
-    """Validation scores of the last weights; with a checkpoint if training ended between two validations."""
-    scores = _scores(trainer.callback_metrics, "val")  # none where a run is resumed after its last step
+def _validate_last(trainer: Trainer, lit: LitModel, data: TaskData, save: SaveCheckpoints) -> dict[str, float]:
+    """Validation scores of the last weights.
+
+    Measured here, after a checkpoint, if training ended between two validations, or if the run is resumed after its
+    last step: then in the place of the validation after that step, and logged unless that was.
+    """
+    steps = trainer.global_step
+    is_between = bool(steps % trainer.val_check_interval)
+    scores = _scores(trainer.callback_metrics, "val")
     if is_between:
-        _save_last(trainer, folder)
+        save.save(trainer)
     if is_between or not scores:
-        scores = _scores(trainer.validate(lit, datamodule=data, verbose=False)[0], "val")
+        lit.repeats_validation = not is_between and save.validated == steps
+        counter = trainer.fit_loop.epoch_loop  # under its count Lightning logs
+        counter._batches_that_stepped -= not is_between
+        trainer.validate(lit, datamodule=data, verbose=False)
+        counter._batches_that_stepped += not is_between
+        scores = _scores(trainer.callback_metrics, "val")
     return scores
 
 
-def _save_last(trainer: Trainer, folder: RunFolder) -> None:
-    """A checkpoint between two validations, and the older ones but one away; none where the step has one."""
-    path = folder.checkpoint_dir / f"step={trainer.global_step:08d}.ckpt"
-    if not trainer.strategy.broadcast(path.exists()):
-        trainer.save_checkpoint(path)
-    if trainer.is_global_zero:
-        for old in folder.checkpoints()[2:]:
-            old.unlink()
-
-
-def _build_trainer(run: Run, folder: RunFolder, stop: Stop, callbacks: list[Callback]) -> Trainer:
+def _build_trainer(
+    run: Run, folder: RunFolder, stop: Stop, callbacks: list[Callback], files: CheckpointFiles
+) -> Trainer:
     settings = run.trainer
-    callbacks = [
-        stop,
-        *callbacks,
-        ModelCheckpoint(  # no every_n_train_steps: it saves after each validation, so a resume repeats none
-            dirpath=folder.checkpoint_dir,
-            filename="step={step:08d}",
-            auto_insert_metric_name=False,
-            monitor="step",
-            mode="max",
-            save_top_k=2,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,  # a validation that is repeated has the checkpoint that it was stopped at
-        ),
-    ]
+    callbacks = [stop, *callbacks]
     if settings.progress_bar:
         callbacks.append(StepProgressBar(refresh_rate=settings.log_every))
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        plugins=[stop.ranks.environment],
+        plugins=[stop.ranks.environment, files],
         strategy=settings.strategy,
         precision=settings.precision,  # type: ignore[arg-type]
         max_steps=settings.max_steps,
@@ -254,7 +277,9 @@ def _build_trainer(run: Run, folder: RunFolder, stop: Stop, callbacks: list[Call
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every,
         use_distributed_sampler=False,  # Lightning's would shuffle
-        logger=build_loggers(run.logger, folder.path, run.id, {**run.config, "pattern": run.pattern.compact()}),
+        logger=build_loggers(
+            run.logger, folder.path, folder.path.name, {**run.config, "pattern": run.pattern.compact()}
+        ),
         callbacks=callbacks,
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,

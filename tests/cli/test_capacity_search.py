@@ -16,7 +16,7 @@ from hybrids import cli, registry
 from hybrids.report.terminal.capacity import table_row
 from hybrids.report.terminal.progress import RunsBar
 from hybrids.studies.capacity import trials
-from hybrids.studies.capacity.record import Outcome
+from hybrids.studies.capacity.record import Outcome, read
 from hybrids.studies.capacity.search import Capacity, Trial
 from hybrids.studies.capacity.trials import Ceiling
 from hybrids.task import Split
@@ -297,3 +297,29 @@ def test_a_task_that_varies_its_facts_draws_each_number_equally_often(name):
     alone = cls(**{**settings, **cls.vary_facts((12,), settings)})
     assert (alone.facts, alone.length) == (12, task.length)
     assert alone.bits == pytest.approx(12 * math.log2(4096))
+
+
+# The record
+
+
+def test_a_record_that_was_changed_is_named(capacity, memory):
+    capacity("rates=0.01", "seeds=1")
+    (path,) = Path("runs/capacity").glob("*/capacity.json")
+    (found,) = read(path)
+    path.write_text(path.read_text().replace(f'"facts": {found.facts}', f'"facts": {found.facts + 1}'))
+    with pytest.raises(ValueError, match=r"capacity.json cannot be used: it was changed after it was written: .*again"):
+        read(path)
+
+
+def test_a_search_of_version_01_goes_on_in_its_folder(capacity, memory):
+    """It named folders by 8 digits; one that asks for something else is another search."""
+    capacity("rates=0.01", "seeds=1")
+    (folder,) = Path("runs/capacity").iterdir()
+    former = folder.rename(folder.with_name(folder.name[:-8]))
+    capacity("rates=0.01", "seeds=1")
+    assert list(Path("runs/capacity").iterdir()) == [former]
+    asked = json.loads((former / "capacity.json").read_text())
+    asked["asked"]["max_facts"] += 1
+    (former / "capacity.json").write_text(json.dumps(asked))
+    capacity("rates=0.01", "seeds=1")
+    assert {path.name for path in Path("runs/capacity").iterdir()} == {former.name, folder.name}

@@ -137,14 +137,14 @@ def test_a_checkpoint_of_another_model_is_one_sentence(hybrids, folder):
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("d_model: 16", "d_model: 1000000"))
     said = hybrids("eval", f"run={folder}").complaint()
-    assert "step=00000006.ckpt is of another model: it embeds 64 tokens in 16, config.yaml 64 tokens in" in said
+    assert "step=00000006.ckpt is of another run: model.d_model is 16 there and 1000000 here; or config.yaml" in said
     config.write_text(
         config.read_text().replace("d_model: 1000000", "d_model: 16").replace("pattern: LA", "pattern: LL")
     )
-    assert "is of another model: model.backbone." in hybrids("eval", f"run={folder}").complaint()
+    assert "is of another run: pattern is " in hybrids("eval", f"run={folder}").complaint()
     for path in (folder / "checkpoints").iterdir():
         torch.save({"weights": 1}, path)
-    assert "holds no weights of a model" in hybrids("eval", f"run={folder}").complaint()
+    assert "does not say of which run it is" in hybrids("eval", f"run={folder}").complaint()
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_not_unpacked(hybrids, folder):

@@ -1,9 +1,12 @@
 """sweep=trajectory and sweep=placement: which cells they have, in which W&B group, and what is refused."""
 
 import csv
+import json
 import sys
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -115,3 +118,21 @@ def test_a_cell_in_a_process_of_its_own_is_no_sweep_again(cells, processes):
     assert len(processes) == 2
     assert not [text for command in processes for text in command if text.startswith("sweep=")]
     assert all("logger.job_type=trajectory" in command for command in processes)
+
+
+def test_two_sweeps_that_start_in_one_second_have_a_folder_each(cells, monkeypatch):
+    at = datetime(2026, 11, 30, 12, 0, 0)
+    monkeypatch.setattr("hydra.core.utils.datetime", SimpleNamespace(now=lambda: at))
+    for letters in ("L,A", "S,A", "L,S"):
+        assert cells("-m", f"pattern={letters}")[0] == 0
+    names = ["2026-11-30_12-00-00", "2026-11-30_12-00-00-2", "2026-11-30_12-00-00-3"]
+    assert sorted(path.name for path in Path("runs/sweeps").iterdir()) == names
+    for name, letters in zip(names, ("LA", "SA", "LS"), strict=True):
+        found = [json.loads(Path("runs", "sweeps", name, str(cell), "cell.json").read_text()) for cell in (0, 1)]
+        assert [cell["overrides"][-1] for cell in found] == [f"pattern={letter}" for letter in letters]
+
+
+def test_a_sweep_in_a_folder_that_its_user_names_is_repeated_there(cells):
+    for _ in range(2):
+        assert cells("-m", "pattern=L,A", "hydra.sweep.dir=runs/mine")[0] == 0
+    assert [path.name for path in Path("runs").glob("mine*")] == ["mine"]

@@ -34,8 +34,16 @@ def change_checkpoint(folder, change):
 
 
 def saver_state(checkpoint):
-    (name,) = (name for name in checkpoint["callbacks"] if "ModelCheckpoint" in name)
-    return checkpoint["callbacks"][name]
+    """The state of Lightning's callback that saves, as checkpoints of earlier versions have it."""
+    arguments = {"monitor": "step", "mode": "max", "every_n_train_steps": 0, "every_n_epochs": 1}
+    state = {
+        "dirpath": "",
+        "best_k_models": {},
+        "best_model_path": "",
+        "last_model_path": "",
+        "kth_best_model_path": "",
+    }
+    return checkpoint["callbacks"].setdefault(f"ModelCheckpoint{arguments | {'train_time_interval': None}}", state)
 
 
 def edit_config(folder, **settings):

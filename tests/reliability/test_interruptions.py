@@ -19,7 +19,7 @@ PHASES = (
     ("hybrids.training.lit:LitModel.configure_gradient_clipping", 2),
     ("hybrids.training.lit:LitModel.validation_step", 1),
     ("hybrids.training.lit:LitModel.on_validation_epoch_end", 1),
-    ("lightning.pytorch.callbacks:ModelCheckpoint._save_checkpoint", 1),
+    ("hybrids.training.saving:SaveCheckpoints.save", 1),
     ("hybrids.training.lit:LitModel.test_step", 1),
     ("hybrids.training.train:find_overlap", 0),
     ("hybrids.training.train:place_in_triangle", 0),

@@ -1,5 +1,6 @@
 """Effective bits: of memories whose bits are known by construction, and the file that keeps them."""
 
+import json
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -157,6 +158,17 @@ def test_a_file_without_a_method_is_of_the_first_rounding(tmp_path):
     (tmp_path / FILE).write_text("\n".join(lines) + "\n")
     found = read_rounded(tmp_path)
     assert found == replace(rounded(), method=1) and found.is_outdated
+
+
+def test_a_file_that_was_measured_on_another_run_is_refused(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / str(seed) / "eval").mkdir(parents=True)
+        (tmp_path / str(seed) / "result.json").write_text(json.dumps({"version": 1, "identity": {"seed": seed}}))
+        write_rounded(rounded(), tmp_path / str(seed) / FILE)
+        assert read_rounded(tmp_path / str(seed)) == rounded()
+    (tmp_path / "1" / FILE).replace(tmp_path / "0" / FILE)
+    with pytest.raises(ValueError, match=r"eval/effective_bits.csv is damaged: it was measured on another run"):
+        read_rounded(tmp_path / "0")
 
 
 def test_a_file_cut_anywhere_is_damaged(tmp_path):

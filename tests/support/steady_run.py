@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 
 RUN = (
     *("train", "pattern=LA", "model.d_model=16", "task.vocab_size=64", "task.length=16", "task.num_pairs=2"),
@@ -13,7 +13,7 @@ RUN = (
     *("trainer.target=null", "trainer.progress_bar=false", "logger=csv"),
 )
 """A run of a second with three checkpoints, of which two are kept."""
-TIMES = ("seconds", "code", "hardware")
+TIMES = ("seconds", "code", "hardware", "digest")
 """What differs from one time to the next."""
 
 

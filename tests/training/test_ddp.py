@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.record import RunFolder
 from hybrids.training.train import train
 

@@ -12,7 +12,7 @@ from hybrids.config.schema import store_schemas
 from hybrids.model.decode import measure_decoding
 from hybrids.task import Split
 from hybrids.training.evaluate import load_model
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.train import train
 
 LOOK_UP = (

@@ -11,9 +11,9 @@ from hybrids.training.logs import (
     LogSettings,
     MetricsFile,
     build_loggers,
-    read_metrics,
     silence_foreign_messages,
 )
+from hybrids.training.metrics import drop_metrics, read_metrics
 from hybrids.training.train import train
 
 
@@ -29,12 +29,28 @@ def test_rows_are_appended_and_the_last_one_holds(tmp_path):
     assert read_metrics(path) == {"train/loss": {1: 1.5, 2: 1.0}, "val/accuracy": {1: 0.25}}
 
 
-@pytest.mark.parametrize("cut", ["1,tr", "1,train/loss", "1,train/loss,", "7"])
+@pytest.mark.parametrize("cut", ["1,tr", "1,train/loss", "1,train/loss,", "1,train/loss,2.", "7"])
 def test_a_row_that_was_cut_in_half_costs_only_itself(tmp_path, cut):
+    """Of 2.345 a kill may leave 2., which is a number too."""
     path = tmp_path / "metrics.csv"
     path.write_text(f"step,metric,value\n0,train/loss,3.0\n{cut}")
+    assert read_metrics(path) == {"train/loss": {0: 3.0}}
+    drop_metrics(path, 2)
     MetricsFile(path).log_metrics({"train/loss": 2.0}, step=2)
     assert read_metrics(path) == {"train/loss": {0: 3.0, 2: 2.0}}
+
+
+def test_rows_that_a_resumed_run_writes_again_are_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    log = MetricsFile(path)
+    for step in range(4):
+        log.log_metrics({"train/loss": float(step)}, step=step)
+    whole = path.read_bytes()
+    log.log_metrics({"test/accuracy": 0.5}, step=4)
+    drop_metrics(path, 4)
+    assert path.read_bytes() == whole
+    drop_metrics(path, 0)
+    assert path.read_text() == "step,metric,value\n"
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -48,6 +64,7 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_a_header_that_was_cut_in_half_is_written_again(tmp_path, cut):
     path = tmp_path / "metrics.csv"
     path.write_text(cut, newline="")
+    drop_metrics(path, 0)
     MetricsFile(path).log_metrics({"a": 1.0}, step=0)
     assert path.read_bytes() == b"step,metric,value\r\n0,a,1.0\r\n"
 

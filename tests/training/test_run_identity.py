@@ -132,7 +132,7 @@ def test_where_there_are_no_runs_the_message_says_how_to_name_one(tmp_path, monk
     ("text", "reason"),
     [
         ("pattern: [", "is damaged"),
-        ("", "holds no settings"),
+        ("", "is damaged: it is no group of names and values"),
         (b"\xff\xfe", "is damaged"),
         ("pattern: LLXA\nbogus: 1\ntask: {name: mqar}", "cannot be used: unknown setting 'bogus'"),
         ("pattern: LA\ntask: {name: gone}", "cannot be used: unknown task 'gone'"),

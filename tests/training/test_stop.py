@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hybrids.training.lit import LitModel
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.stop import SIGNALS
 from hybrids.training.train import train
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hybrids.studies.effective_bits.record import read_rounded
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 
 BEFORE = Path(__file__).parents[1] / "trained_before"
 RUN = Path("runs", "mqar-LA-646e90b2")
@@ -56,7 +56,6 @@ def test_a_finished_run_is_found_by_its_settings(command):
     assert (RUN / "result.json").read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the runs were copied
 def test_an_interrupted_run_goes_on_to_the_same_end(command):
     expected = json.loads((RUN / "result.json").read_text())
     (RUN / "result.json").unlink()

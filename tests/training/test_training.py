@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hybrids.training.lit import LitModel
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.record import RunFolder
 from hybrids.training.train import build_model, train
 
@@ -192,6 +192,16 @@ def test_a_run_in_use_by_another_process_is_refused(make_run):
         with run.folder.lock(), pytest.raises(ValueError, match="is being trained by another process"):
             train(make_run(*overrides))
     assert run.folder.config_file.exists()
+
+
+def test_a_second_start_changes_nothing_in_the_folder_of_a_run_in_training(make_run):
+    run = make_run()
+    with run.folder.lock():
+        run.folder.create(run.config)
+        before = run.folder.config_file.read_bytes()
+        with pytest.raises(ValueError, match="is being trained by another process"):
+            train(make_run("logger.project=another"))
+        assert run.folder.config_file.read_bytes() == before
 
 
 @pytest.mark.parametrize("pattern", ["A", "L", "S", "L+A", "L:A", "LSAx2"])

@@ -7,7 +7,7 @@ import pytest
 
 from hybrids.errors import UserError
 from hybrids.report.terminal.tables import describe_place, print_result
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.train import build_model, train
 from hybrids.triangle.intervals import LawBroken
 from hybrids.triangle.place import _recall, check_places

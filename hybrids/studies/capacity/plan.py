@@ -1,19 +1,19 @@
 """A search for a capacity as it is asked for: its settings, and for each pattern its runs and what they can show."""
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from hybrids import registry
 from hybrids.errors import UserError, check_number
 from hybrids.model.backbone import Backbone
-from hybrids.studies.capacity.record import Outcome, facts_asked
+from hybrids.studies.capacity.record import Outcome, asks_for, facts_asked
 from hybrids.studies.capacity.search import Trial, bisect
 from hybrids.studies.capacity.trials import OutOfTime, Trials, check_precision, measure_ceiling, search
 from hybrids.task import VariesFacts
+from hybrids.training.identity import DIGITS, FORMER_DIGITS, digest_of
 from hybrids.training.record import Result
 from hybrids.training.run import Run
 from hybrids.triangle.match import size_of
@@ -137,11 +137,17 @@ def check_varies_facts(run: Run) -> VariesFacts:
     raise UserError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
 
 
-def name_search(plans: Sequence[Plan], settings: SearchSettings) -> str:
-    """Task, patterns, and a hash of what the search is made of."""
+def find_search(plans: Sequence[Plan], settings: SearchSettings) -> Path:
+    """The folder of a search: task, patterns, and a digest of what the search is made of.
+
+    The one that version 0.1 has named, by 8 digits, where its record asks for the same.
+    """
     runs = [{**plan.run.identity, "optim": {**plan.run.identity["optim"], "lr": None}} for plan in plans]
-    text = json.dumps([runs, sorted(set(settings.rates)), settings.seeds, settings.max_facts], sort_keys=True)
+    digest = digest_of([runs, sorted(set(settings.rates)), settings.seeds, settings.max_facts])
     spelt = "_".join(plan.pattern.replace(":", "~") for plan in plans)
-    task = registry.name_of(plans[0].run.task.cls)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{task}-{spelt if len(spelt) <= 32 else spelt[:29] + '...'}-{digest}"
+    spelt = spelt if len(spelt) <= 32 else spelt[:29] + "..."
+    name = f"{registry.name_of(plans[0].run.task.cls)}-{spelt}"
+    place = plans[0].run.runs_dir / "capacity"
+    folder, former = (place / f"{name}-{digest[:digits]}" for digits in (DIGITS, FORMER_DIGITS))
+    is_former = not folder.exists() and asks_for(former, [plan.pattern for plan in plans], asdict(settings))
+    return former if is_former else folder

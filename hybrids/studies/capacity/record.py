@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,8 @@ from hybrids.studies.capacity.search import THRESHOLD, Capacity
 from hybrids.studies.capacity.trials import Ceiling
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
-from hybrids.training.read import parse_json, read_text
+from hybrids.training.identity import check_seal, seal
+from hybrids.training.read import parse_json, read_json, read_text
 from hybrids.triangle.bound import max_facts, min_state_bits
 from hybrids.triangle.match import Size
 
@@ -82,7 +83,7 @@ def _curve_rows(outcomes: Sequence[Outcome]) -> Iterator[Sequence[object]]:
 def write(folder: Path, outcomes: Sequence[Outcome], asked: dict[str, Any]) -> tuple[Path, Path]:
     """capacity.json with all that was `asked` and found, curves.csv with the curves behind it."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"version": VERSION, "asked": asked, "patterns": [_record(outcome) for outcome in outcomes]}
+    record = seal({"version": VERSION, "asked": asked, "patterns": [_record(outcome) for outcome in outcomes]})
     paths = folder / "capacity.json", folder / "curves.csv"
     write_file(paths[0], json.dumps(record, indent=2) + "\n")
     write_file(paths[1], to_csv(_CURVE_COLUMNS, _curve_rows(outcomes)))
@@ -219,11 +220,25 @@ def trial_folders(record: Path) -> list[Path]:
     return list(dict.fromkeys(run for found in read(record) for run in found.runs))
 
 
+def asks_for(folder: Path, patterns: Sequence[str], asked: Mapping[str, Any]) -> bool:
+    """Whether a record is there that was asked for the same; its runs are compared where they are read."""
+    try:
+        record = read_json(folder / "capacity.json")
+    except UserError:
+        return False
+    match record:
+        case {"asked": {"rates": list(rates), "seeds": seeds, "max_facts": max_facts}, "patterns": list(found)}:
+            same = (sorted(set(rates)), seeds, max_facts)
+            names = [one.get("pattern") for one in found if isinstance(one, Mapping)]
+            return names == list(patterns) and same == (sorted(set(asked["rates"])), asked["seeds"], asked["max_facts"])
+    return False
+
+
 def read(record: Path) -> list[Found]:
     """What a search found, pattern by pattern; UserError for a damaged record or one of another version."""
     try:
         text = read_text(record)
-        parse_json(text)  # measured before it is checked
+        check_seal(parse_json(text), "it")  # measured before it is checked
         content = TypeAdapter(Record).validate_json(text, strict=True)
     except (ValidationError, UserError) as error:
         why = explain_refusal(error) if isinstance(error, ValidationError) else str(error)

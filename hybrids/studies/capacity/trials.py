@@ -11,7 +11,7 @@ from hybrids.model.backbone import Backbone
 from hybrids.model.measure import prefill, state_bits
 from hybrids.studies.capacity.search import THRESHOLD, Capacity, Trial, find_capacity, is_settled
 from hybrids.task import VariesFacts
-from hybrids.training.logs import read_metrics
+from hybrids.training.metrics import read_metrics
 from hybrids.training.record import Result
 from hybrids.training.run import Run
 from hybrids.training.train import train

@@ -15,11 +15,13 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, printable
 from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
+from hybrids.training.identity import DIGITS, digest_of
 from hybrids.training.read import read_rows
+from hybrids.training.record import RunFolder
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.recall import EffectiveBits, Recall
 
@@ -46,6 +48,7 @@ class Line(TypedDict):
     context: PositiveInt
     num_examples: PositiveInt
     num_levels: NonNegativeInt
+    run: NotRequired[str]  # digest of its identity; files of version 0.1 lack it
     method: NotRequired[PositiveInt]  # of rounding; lines without it are of the first
 
 
@@ -54,11 +57,11 @@ _LINES = TypeAdapter(list[Line])
 
 def write_rounded(rounded: Rounded, path: Path) -> None:
     """One CSV row for the state as stored and for every rounded one."""
-    stored, lines = rounded.stored, []
+    stored, lines, run = rounded.stored, [], _digest(path.parents[1])
     sizes = (stored.offered, stored.state_elements, rounded.context, rounded.num_examples, len(rounded.curve))
     for name, bits, total, found in rounded.states:
         numbers = (bits, total, found.bits, found.low, found.high, found.surely, found.error)
-        lines.append([name, *numbers, rounded.share_kept(found), found.bits / total, *sizes, rounded.method])
+        lines.append([name, *numbers, rounded.share_kept(found), found.bits / total, *sizes, run, rounded.method])
     write_file(path, to_csv(tuple(Line.__annotations__), lines))
 
 
@@ -75,11 +78,20 @@ def read_rounded(run: Path) -> Rounded | None:
         raise UserError(f"{FILE} is damaged: {error}; hybrids bits measures it again") from None
 
 
+def _digest(run: Path) -> str:
+    """Digest of the identity of the finished run in a folder; empty where there is none."""
+    result = RunFolder(run).read_result() or {}
+    return digest_of(result["identity"])[:DIGITS] if "identity" in result else ""
+
+
 def _read(path: Path) -> Rounded:
     lines = _LINES.validate_python(read_rows(path))
     if not lines:
         raise UserError("it has no rows")
     first, *others = lines
+    run = first.get("run")
+    if run is not None and run != _digest(path.parents[1]):
+        raise UserError(f"it was measured on another run, of digest {printable(run, 20)}")
     if len(others) != first["num_levels"]:
         raise UserError(f"it has {len(others)} of {first['num_levels']} rounded states")
     stored = Recall(_estimate(first), first["offered_bits"], first["total_bits"], first["state_elements"])
