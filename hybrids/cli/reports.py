@@ -19,6 +19,8 @@ def show_report(args: argparse.Namespace) -> int:
     from hybrids.report.page.page import write_report  # an extra, which other commands do without
 
     report = write_report(collect(Path(args.folder)), letter=args.letter, facts=args.facts)
+    for sentence in report.set_aside:
+        print(sentence)
     for one in report.missing:
         print(f"not shown: {one.name}: {one.reason}")
     print(f"{report.num_runs} runs shown, {len(report.missing)} not: {report.page}")

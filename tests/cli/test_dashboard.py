@@ -11,6 +11,8 @@ from dashboards import found, named
 from report_runs import TRIED, write_run, write_search
 from wandb_file import read_log
 
+from hybrids.report.page import folder
+
 pytest.importorskip("wandb_workspaces")
 
 
@@ -142,10 +144,13 @@ def test_the_figures_of_a_report_are_logged_once_in_the_group(dashboard, tmp_pat
     import numpy
 
     write_logged(tmp_path / "runs", "1", group="here")
-    place = tmp_path / "runs" / "report"
-    place.mkdir()
-    matplotlib.image.imsave(place / "growth.png", numpy.zeros((4, 4, 3)))
-    (place / "growth.csv").write_text("label,context,recall\nLA,64,0.5\nAA,64,\n")
+    place, drafts = tmp_path / "runs" / "report", tmp_path / "drafts"
+    drafts.mkdir()
+    matplotlib.image.imsave(drafts / "growth.png", numpy.zeros((4, 4, 3)))
+    (drafts / "growth.csv").write_text("label,context,recall\nLA,64,0.5\nAA,64,\n")
+    folder.open_folder(place)
+    folder.publish(drafts, place, ())
+    (place / "private.csv").write_text("of the user,who did not ask to send it\n")
     assert "logged offline" in dashboard("runs")[1]
     assert "logged offline" not in dashboard("runs")[1]
     (file,) = place.glob("wandb/offline-run-*/*.wandb")
@@ -153,6 +158,7 @@ def test_the_figures_of_a_report_are_logged_once_in_the_group(dashboard, tmp_pat
     assert (log.run.run_group, log.run.job_type) == ("here", "report")
     record = json.loads((tmp_path / "runs" / "dashboard.json").read_text())
     assert "figures/growth" in named(record)["figures"] and "figures/growth/path" in log.summary
+    assert not any("private" in key for key in log.summary)
     (table,) = file.parent.glob("files/media/table/tables/growth_*.json")
     assert json.loads(table.read_text())["data"] == [["LA", 64.0, 0.5], ["AA", 64.0, None]]
 

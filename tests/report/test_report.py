@@ -43,7 +43,9 @@ def full(tmp_path_factory):
 def test_every_figure_has_its_table_and_its_stills(full):
     written = {path.name for path in (full / "report").iterdir()}
     tables = {f"{name}.csv" for name in (*FIGURES, "runs", "missing")}
-    assert written == {"index.html"} | tables | {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
+    assert written == {"index.html", "manifest.json"} | tables | {
+        f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")
+    }
     for name in PICTURES:
         assert (full / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (full / "report" / f"{name}.svg").read_text()

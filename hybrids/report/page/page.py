@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,6 +14,7 @@ from hybrids.errors import printable
 from hybrids.report.page.collect import Collection, Missing, ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison, spell_pattern
 from hybrids.report.page.figure import find_figures
+from hybrids.report.page.folder import open_folder, publish
 from hybrids.report.page.style import spell
 from hybrids.training.files import to_csv, write_file
 
@@ -32,18 +34,33 @@ class Report:
     missing: Sequence[Missing]
     alarms: Sequence[str]
     """A sentence for each result that no state of its size can give."""
+    set_aside: Sequence[str]
+    """A sentence for each file that stood in the way and is not of a report."""
 
 
 def write_report(collection: Collection, *, letter: str = "A", facts: str | None = None) -> Report:
     """Write <folder>/report: index.html, a PNG, an SVG and a CSV for every figure, runs.csv and missing.csv.
 
-    `letter` and `facts` are as in `Comparison`.
+    `letter` and `facts` are as in `Comparison`. Of what stands there, only files of an earlier report are replaced.
+    UserError where the folder cannot be written.
     """
     place = collection.folder / "report"
-    place.mkdir(exist_ok=True)
-    for old in place.iterdir():  # a figure that these runs do not give must not stay behind from others
-        if old.suffix in (".csv", ".png", ".svg", ".html"):
-            old.unlink()
+    open_folder(place)
+    with TemporaryDirectory(prefix=".draft-", dir=place) as drafts:
+        alarms = _write_files(collection, Path(drafts), letter, facts)
+        set_aside = publish(Path(drafts), place, _possible_names())
+    return Report(place / "index.html", len(collection.runs), collection.missing, alarms, set_aside)
+
+
+def _possible_names() -> list[str]:
+    figures = find_figures()
+    tables = ["runs", "missing", *(figure.name for figure in figures)]
+    pictures = [f"{name}.{kind}" for figure in figures for name in figure.drawings for kind in ("png", "svg")]
+    return ["index.html", *(f"{name}.csv" for name in tables), *pictures]
+
+
+def _write_files(collection: Collection, place: Path, letter: str, facts: str | None) -> list[str]:
+    """Every file of a report; the alarms."""
     comparison = Comparison(collection.runs, letter, facts=facts, searches=collection.searches)
     shown = [(figure, figure.tabulate(comparison)) for figure in find_figures()] if comparison.runs else []
     runs = [run_row(comparison, run) for run in comparison.runs]
@@ -72,7 +89,7 @@ def write_report(collection: Collection, *, letter: str = "A", facts: str | None
         )
     )
     write_file(place / "index.html", page)
-    return Report(place / "index.html", len(collection.runs), collection.missing, alarms)
+    return alarms
 
 
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:

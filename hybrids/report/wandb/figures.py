@@ -9,6 +9,7 @@ import wandb
 from wandb.errors import Error as WandbError
 
 from hybrids.errors import UserError
+from hybrids.report.page.folder import files_of
 from hybrids.training.wandb_result import figure_key
 
 
@@ -17,7 +18,8 @@ def log_figures(place: Path, *, project: str, group: str | None, entity: str, is
 
     Raises UserError where W&B cannot be reached.
     """
-    figures, tables = sorted(place.glob("*.png")), sorted(place.glob("*.csv"))
+    written = files_of(place)
+    figures, tables = ([path for path in written if path.suffix == suffix] for suffix in (".png", ".csv"))
     content = hashlib.sha256(b"".join(path.read_bytes() for path in figures + tables)).hexdigest()[:8]
     name = f"report-{content}"
     if not figures or any(place.glob(f"wandb/*-{name}")):
