@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from hybrids.model.model import Model
+from hybrids.ops.precision import compute_dtype
 from hybrids.task import Batch, Task
 from hybrids.training.optim import OptimSettings, build_optimizer, build_schedule
 
@@ -88,6 +89,8 @@ class LitModel(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         loss, _ = self.model.answer(batch)
+        if self.trainer.world_size > 1:
+            loss = loss * self._share_of_answers(batch)
         if (self.global_step + 1) % self.log_every == 0:  # each time, the device must be waited for
             self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True)
             self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -115,6 +118,16 @@ class LitModel(LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip by norm; Lightning's own refuses a fused optimiser under bf16, where there is nothing to unscale."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip)
+
+    def _share_of_answers(self, batch: Batch) -> Float[Tensor, ""]:
+        """How many times as many answers this rank has as the ranks have on average; 1 where all have as many.
+
+        Losses and gradients of the ranks are averaged, and each is a mean over its own answers: weighted by this, the
+        average is the mean over all answers, which is what one device trains on.
+        """
+        asked = batch.valid.sum(dtype=compute_dtype(self.model.embedding.weight))
+        of_all = self.trainer.strategy.reduce(asked.clone(), reduce_op="sum")
+        return asked * self.trainer.world_size / of_all.clamp(min=1)
 
     def _measure(self, batch: Batch) -> None:
         loss, correct = self.model.answer(batch)
