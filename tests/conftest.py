@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import logging
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -137,11 +136,11 @@ def processes(monkeypatch) -> list[list[str]]:
     """Commands of the processes that would have been started, each of which ends with exit code 3."""
     started = []
 
-    def start(command, check):
+    def start(command):
         started.append(command)
-        return subprocess.CompletedProcess(command, 3)
+        return 3
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr("hybrids.cli.sweep.run_and_pass_signals", start)
     return started
 
 

@@ -4,13 +4,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrids.errors import UserError
+from hybrids.errors import UserError, check_number
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.files import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
 
 if TYPE_CHECKING:
     from hybrids.report.terminal.atlas import AtlasRow
+
+MAX_CONTEXT = 10**12
+"""Longer ones take minutes to place."""
 
 WRITE = "hybrids atlas --write docs"
 
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show_atlas(args: argparse.Namespace) -> int:
     """Print, or write, the architectures asked for. Exit code."""
+    check_number("context", args.context, 1, MAX_CONTEXT)
     from hybrids.report.terminal import atlas  # sympy: half a second that the other commands need not wait
 
     found = atlas.select(args.name, args.label, args.family)

@@ -22,6 +22,7 @@ from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, SearchSetting
 from hybrids.studies.capacity.record import Outcome, write
 from hybrids.studies.capacity.search import facts_grid
 from hybrids.studies.capacity.trials import check_ceiling
+from hybrids.training.stop import Stopped
 
 SET_HERE = {
     "optim.lr": "rates",
@@ -68,9 +69,9 @@ def _capacity(config: DictConfig) -> None:
     try:
         with RunsBar(len(plans) * (len(set(settings.rates)) + settings.seeds - 1)) as bar:
             outcomes = [plan.search(settings, f"capacity-{folder.name}", end, bar) for plan in plans]
-    except (KeyboardInterrupt, SystemExit):  # Lightning exits where a training is interrupted
+    except (KeyboardInterrupt, SystemExit) as stopped:  # Lightning exits where a training is interrupted
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(stopped.code if isinstance(stopped, Stopped) else 130)
     asked = {**asdict(settings), "settings": overrides}
     _print(outcomes, write(folder, outcomes, asked))
 

@@ -13,6 +13,7 @@ from hybrids.config.explain import USER_ERRORS, explain
 from hybrids.config.schema import store_schemas
 from hybrids.errors import UserError
 from hybrids.training.logs import silence_foreign_messages
+from hybrids.training.memory import told_in_a_sentence
 
 HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
 
@@ -48,7 +49,8 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         if _given:
             sys.argv = list(_given)  # Lightning starts further ranks with it
         try:
-            job(config)
+            with told_in_a_sentence():
+                job(config)
         except USER_ERRORS as error:
             sys.exit(report(error))
 
@@ -68,7 +70,7 @@ def run_program(program: Callable[[], None], name: str, *, spell: Spelling = spe
     os.environ["PYTHONSAFEPATH"] = "1"  # a process that is started here imports nothing from the user's folder
     try:
         store_schemas()
-        with _hydra_arguments(name, spell):
+        with _hydra_arguments(name, spell), told_in_a_sentence():
             program()
     except USER_ERRORS as error:
         return report(error)

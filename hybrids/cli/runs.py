@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, reported, run_program
-from hybrids.cli.sweep import RememberSweep, run_cell, summarise
+from hybrids.cli.sweep import DIVERGED, RememberSweep, run_cell, summarise
 from hybrids.config.build import build_run, open_run
 from hybrids.config.schema import EvalConfig
 from hybrids.errors import UserError, printable
@@ -35,6 +35,8 @@ def _train(config: DictConfig) -> None:
     if find_ranks(run.trainer.devices, run.trainer.num_nodes).is_first:
         print_result(result, str(run.folder.path))
         check_places(result.get("triangle", []))
+        if result["stopped"] == "diverged":
+            sys.exit(DIVERGED)
 
 
 @hydra.main(**HYDRA, config_name="eval")
@@ -77,8 +79,9 @@ def run_train() -> int:
     RememberSweep.folder = None
     code = run_program(_train, "train")
     sweep = RememberSweep.folder
-    if code == 0 and sweep is not None and not summarise(sweep):
-        return 1
+    if sweep is not None and (code == 0 or code > 128):  # of one that a signal has stopped, what it has so far
+        summary = summarise(sweep)
+        return code or summary
     return code
 
 

@@ -14,6 +14,7 @@ from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.terminal import examples
 from hybrids.report.terminal.tables import print_rows
+from hybrids.training.memory import check_length
 
 
 def run_task() -> int:
@@ -24,7 +25,9 @@ def run_task() -> int:
 def _show_task() -> None:
     args = examples.read_arguments(sys.argv[1:], COMMANDS["task"])
     settings = [f"task.{setting.removeprefix('task.')}" for setting in args.settings]
-    task = compose([f"task={args.task}", *settings]).task.build()
+    chosen = compose([f"task={args.task}", *settings]).task
+    check_length(chosen, args.count, "--count")
+    task = chosen.build()
     examples.show(task, args)
 
 

@@ -9,6 +9,7 @@ from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
 from hybrids.report.terminal.tables import print_rows
 from hybrids.training.files import write_file
+from hybrids.training.memory import check_stack
 from hybrids.training.run import Run
 
 
@@ -30,6 +31,7 @@ def _run_at_context(show: Callable[[Run, Backbone, int], None], name: str) -> in
         given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
         context = state.read_context(given)
         run = compose([argument for argument in sys.argv[1:] if argument not in given])
+        check_stack(run.pattern, run.letters, run.model.d_model, context)
         show(run, Backbone(run.model.d_model, run.pattern, run.letters), context)
 
     return run_program(program, name)

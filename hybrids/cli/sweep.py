@@ -1,7 +1,6 @@
 """A sweep: every cell an ordinary run, a failed cell does not stop the others, one table at the end."""
 
 import json
-import subprocess
 import sys
 import traceback
 from itertools import count
@@ -24,7 +23,11 @@ from hybrids.report.terminal.tables import print_rows
 from hybrids.training.files import to_csv, write_file
 from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
+from hybrids.training.stop import run_and_pass_signals
 from hybrids.training.train import train
+
+DIVERGED = 4
+"""Exit code of a run that ended because its loss was NaN, and of a sweep that has one and no failed cell."""
 
 
 class RememberSweep(Callback):
@@ -89,7 +92,7 @@ def run_cell(config: DictConfig) -> None:
     try:
         run = build_run(config)
         run = run.logged_as(**{"group": run.logger.group, "job_type": run.logger.job_type} | log)
-        if run.trainer.devices > 1:
+        if run.trainer.devices * run.trainer.num_nodes > 1:
             _train_alone([text for text in overrides if not text.startswith("sweep=")], log)
         else:
             train(run)
@@ -122,13 +125,16 @@ def _finish_wandb() -> None:
 def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
     """Train in a process of its own: the further ranks that Lightning starts would repeat the sweep."""
     given = [f"logger.{name}={value}" for name, value in log.items()]
-    done = subprocess.run([sys.executable, "-m", "hybrids.cli", "train", *overrides, *given], check=False)
-    if done.returncode:
-        raise ChildProcessError(f"its process ended with exit code {done.returncode}; what it said stands above")
+    code = run_and_pass_signals([sys.executable, "-m", "hybrids.cli", "train", *overrides, *given])
+    if code not in (0, DIVERGED):
+        raise ChildProcessError(f"its process ended with exit code {code}; what it said stands above")
 
 
-def summarise(folder: Path) -> bool:
-    """Print the table of a sweep, write it to summary.csv in its folder; True if no cell failed."""
+def summarise(folder: Path) -> int:
+    """Print the table of a sweep, write it to summary.csv in its folder.
+
+    The exit code: 1 if a cell failed, else `DIVERGED` if the loss of one became NaN, else 0.
+    """
     paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
     cells = [read_cell(path) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
@@ -141,7 +147,9 @@ def summarise(folder: Path) -> bool:
         rows.append([values.get(column, "") for column in columns])
     print_rows(f"sweep {folder}", columns, rows)
     write_file(folder / "summary.csv", to_csv(columns, rows))
-    return all(cell["folder"] is not None for cell in cells)
+    if any(cell["folder"] is None for cell in cells):
+        return 1
+    return DIVERGED if any(result["stopped"] == "diverged" for result in results if result) else 0
 
 
 COLUMNS = (
@@ -165,7 +173,7 @@ def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
         return {"accuracy": "failed", "run": cell["error"]}
     decoded = {"decoded": f"{result['decoded']['accuracy']:.4f}"} if "decoded" in result else {}
     return decoded | {
-        "accuracy": f"{result['test']['accuracy']:.4f}",
+        "accuracy": "diverged" if result["stopped"] == "diverged" else f"{result['test']['accuracy']:.4f}",
         "exact match": f"{result['test']['exact_match']:.4f}",
         "steps": result["steps"],
         "seconds": result["seconds"],

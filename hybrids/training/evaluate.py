@@ -1,7 +1,7 @@
 """Evaluate a trained run on a grid of task sizes, also beyond those it was trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hybrids.training.files import to_csv, write_file
 from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
+from hybrids.training.memory import check_evaluation
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
 from hybrids.training.record import RunFolder
 from hybrids.training.resume import load_weights
@@ -84,7 +85,7 @@ def evaluate_grid(run: Run, folder: RunFolder, settings: GridSettings) -> list[G
     trainer = make_trainer(run)
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     with matmul_precision(tf32=run.trainer.tf32):
-        cells = [_evaluate_cell(trainer, lit, task, chosen, data) for chosen in combinations]
+        cells = [_evaluate_cell(trainer, lit, task, chosen, replace(run, data=data)) for chosen in combinations]
     if all(cell.reason for cell in cells):
         raise UserError(f"no combination of these sizes fits; the first: {cells[0].reason}")
     return cells
@@ -153,11 +154,11 @@ def _check_width(run: Run, task: Task, content: Any, checkpoint: Path) -> None:
         raise UserError(f"checkpoint {checkpoint} is of another model: it {is_of}, {given}")
 
 
-def _evaluate_cell(
-    trainer: Trainer, lit: LitModel, task: Task, sizes: Mapping[str, int], settings: DataSettings
-) -> GridCell:
+def _evaluate_cell(trainer: Trainer, lit: LitModel, task: Task, sizes: Mapping[str, int], run: Run) -> GridCell:
+    settings = run.data
     try:
         resized = task.resize(**sizes)
+        check_evaluation(run, resized)
     except UserError as error:
         return GridCell(sizes, None, None, None, str(error))
     if resized.vocab_size != task.vocab_size:

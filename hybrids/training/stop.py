@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Stop(Callback):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals of this process, give them back afterwards; says what was stopped and how it goes on."""
-        handlers = _install(self._note) if threading.current_thread() is threading.main_thread() else {}
+        handlers = _install(self._note) if _in_main_thread() else {}
         try:
             with _ending_in_time(self.ranks):
                 yield
@@ -127,6 +127,26 @@ class NoSignals:
         pass
 
 
+def run_and_pass_signals(command: Sequence[str]) -> int:
+    """Exit code of a process, to which signals to this one are passed; Stopped after its end, if there was one."""
+    process = subprocess.Popen(command)
+    passed = []
+
+    def send(signum: int, frame: Any) -> None:
+        passed.append(signum)
+        process.send_signal(signum)
+
+    before = _install(send) if _in_main_thread() else {}
+    try:
+        code = process.wait()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if passed:
+        raise Stopped(passed[0])
+    return code
+
+
 def leave_signals_to_the_run(worker: int) -> None:
     """For a worker of a loader: a signal to the whole process group must not take the last batches from the run."""
     signal.set_wakeup_fd(-1)
@@ -141,6 +161,11 @@ def _install(handler: Any) -> dict[int, Any]:
     for signum in taken:
         signal.signal(signum, handler)
     return taken
+
+
+def _in_main_thread() -> bool:
+    """Elsewhere Python lets nobody handle signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _requeue() -> None:
@@ -161,7 +186,7 @@ def _ending_in_time(ranks: Ranks) -> Iterator[None]:
 
     The signal handlers of Python run between two of its instructions, so in such a wait none does.
     """
-    if ranks.world_size == 1 or threading.current_thread() is not threading.main_thread():
+    if ranks.world_size == 1 or not _in_main_thread():
         yield
         return
     read_end, write_end = os.pipe()

@@ -21,6 +21,7 @@ from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
 from hybrids.training.logs import StepProgressBar, build_loggers
 from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
+from hybrids.training.memory import check_length, check_run, told_in_a_sentence
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
 from hybrids.training.provenance import describe_code, name_cpu
 from hybrids.training.ranks import find_ranks
@@ -98,16 +99,19 @@ def train(run: Run) -> Result:
     A finished run is left alone, an interrupted one continues from its last good checkpoint. All settings are
     checked by building what they describe before anything is written. Raises UserError for a setting.
     """
+    check_length(run.task, run.data.batch_size, "data.batch_size")
     task = run.task.build()
     ranks = find_ranks(run.trainer.devices, run.trainer.num_nodes)
     for note in run.notes if ranks.is_first else ():
         print(note)
     run.trainer.check_devices()
     run.data.check_ranks(ranks.world_size)
+    check_run(run, task)
     model = build_model(run, task)
     folder = run.folder
     stop = Stop(folder.path, ranks)
-    with stop.listening(), matmul_precision(tf32=run.trainer.tf32):
+    sizes = f"data.batch_size={run.data.batch_size}, data.eval_batch_size={run.data.eval_batch_size}, task and model"
+    with stop.listening(), told_in_a_sentence(sizes), matmul_precision(tf32=run.trainer.tf32):
         if not ranks.is_first:
             finished = ranks.hear(_BACKENDS[run.trainer.accelerator])
             return finished or _train(run, task, model, run.folder, stop)

@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from hybrids.training.lit import LitModel
+from hybrids.training.stop import run_and_pass_signals
 
 SHORT = ("trainer.max_steps=2", "trainer.val_every=2")
 
@@ -81,3 +86,42 @@ def test_a_process_of_a_sweep_imports_nothing_from_the_working_folder(train, pro
     assert processes[0][1] == "-m"  # looks into the working folder first, as -c does
     started = subprocess.Popen([processes[0][0], "-c", "import csv"], stderr=subprocess.PIPE, text=True)
     assert started.communicate()[1] == "" and started.returncode == 0
+
+
+DIVERGES = ("optim.lr=1e30", "optim.warmup_steps=0", *SHORT)
+
+
+def test_a_run_that_diverges_has_an_exit_code_of_its_own(train):
+    """A researcher's script tells it from a run that failed (1) and from one that was stopped (128 + signal)."""
+    assert train("pattern=A", *DIVERGES).code == 4
+    assert train("pattern=A", *DIVERGES).code == 4  # finished, nothing is done
+
+
+def test_a_sweep_tells_which_cells_diverged(train):
+    reply = train("-m", "pattern=A", "optim.lr=1e-3,1e30", *DIVERGES[1:])
+    assert reply.code == 4
+    assert [row["accuracy"] == "diverged" for row in read_summary()] == [False, True]
+
+
+def test_a_signal_ends_a_sweep_and_keeps_the_cells_that_have_finished(train, monkeypatch):
+    original, calls = LitModel.training_step, [0]
+
+    def step(self, batch, batch_idx):
+        calls[0] += 1
+        if calls[0] == 3:  # in the first step of the second cell
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(LitModel, "training_step", step)
+    reply = train("-m", "pattern=A,L,LL", *SHORT)
+    assert reply.code == 143 and calls[0] == 3
+    assert reply.err.count("was stopped by SIGTERM after step 1; the same command goes on from there") == 1
+    assert len(read_summary()) == 1 and len(list(Path("runs").glob("*/result.json"))) == 1
+
+
+def test_a_signal_is_passed_to_the_process_of_a_cell(tmp_path):
+    """Else the cell would go on alone, with nobody to wait for it."""
+    asked = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)"
+    with pytest.raises(SystemExit) as ended:
+        run_and_pass_signals([sys.executable, "-c", asked])
+    assert ended.value.code == 143

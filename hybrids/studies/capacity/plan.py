@@ -14,6 +14,7 @@ from hybrids.studies.capacity.search import Trial, bisect
 from hybrids.studies.capacity.trials import OutOfTime, Trials, check_precision, measure_ceiling, search
 from hybrids.task import VariesFacts
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, digest_of
+from hybrids.training.memory import check_length, check_run
 from hybrids.training.record import Result
 from hybrids.training.run import Run
 from hybrids.triangle.match import size_of
@@ -72,6 +73,7 @@ class Plan:
     ) -> None:
         self.config, self.grid, self.build = config, grid, build
         plain = build({**config, "match": None, "match_to": None})
+        check_length(plain.task, plain.data.batch_size, "data.batch_size")
         if not isinstance(plain.task.cls, VariesFacts):
             check_has_bits(plain.task.build())  # the stronger reason, where there is one
         self.task, self.cls = plain.task, check_varies_facts(plain)
@@ -82,6 +84,7 @@ class Plan:
                 raise UserError(f"{text}: hybrids capacity sets task.{name}; give max_facts=")
         self.run = self.describe(grid)
         check_precision(self.run, len(grid))
+        check_run(self.run, self.run.task.build())
         self.ceiling = measure_ceiling(self.describe(grid[-1:]), grid[-1])
         width, context = self.run.model.d_model, self.run.task.build().length
         self.size = size_of(lambda d_model: Backbone(d_model, self.run.pattern, self.run.letters), width, context)
