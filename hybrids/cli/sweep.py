@@ -25,6 +25,7 @@ from hybrids.training.files import to_csv, write_file
 from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.train import train
+from hybrids.training.wandb_log import end_failed_log
 
 
 class RememberSweep(Callback):
@@ -98,7 +99,7 @@ def run_cell(config: DictConfig) -> None:
         cell["error"] = explain(error)
         if not isinstance(error, USER_ERRORS):
             traceback.print_exc()
-        _finish_wandb()
+        end_failed_log()
         print(f"sweep cell {hydra.job.num} failed: {cell['error']}", file=sys.stderr)
     place = Path(hydra.runtime.output_dir)
     place.mkdir(parents=True, exist_ok=True)
@@ -110,13 +111,6 @@ def _log_of_sweep(config: DictConfig, hydra: HydraConf) -> dict[str, str]:
     sweep = hydra.runtime.choices.get("sweep") or "sweep"
     names = {"group": f"{sweep}-{Path(hydra.sweep.dir).name}", "job_type": sweep}
     return {name: value for name, value in names.items() if config.logger[name] is None}
-
-
-def _finish_wandb() -> None:
-    """End the W&B log of a cell that failed, or the next cell would write into it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=1)
 
 
 def _train_alone(overrides: list[str], log: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from hybrids.studies.capacity.plan import SearchSettings
 from hybrids.studies.effective_bits.measure import RoundingSettings
 from hybrids.training.data import DataSettings
 from hybrids.training.evaluate import GridSettings
-from hybrids.training.logs import LogSettings
+from hybrids.training.log_settings import LogSettings
 from hybrids.training.optim import OptimSettings
 from hybrids.training.run import ModelSettings, TrainerSettings
 
