@@ -11,7 +11,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, report, reported, run_program
-from hybrids.config.compose import quote, spell_flags, split_places
+from hybrids.config.compose import spell_flags, split_places
+from hybrids.config.quoting import quote
 from hybrids.config.schema import DashboardConfig
 from hybrids.errors import UserError
 from hybrids.report.page.collect import collect, facts_slice

@@ -123,7 +123,7 @@ def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
 
 def summarise(folder: Path) -> bool:
     """Print the table of a sweep, write it to summary.csv in its folder; True if no cell failed."""
-    paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
+    paths = sorted(folder.rglob("cell.json"), key=lambda path: (len(str(path)), path))  # by number, or by name
     cells = [read_cell(path) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
     folders = [RunFolder(Path(cell["folder"])) if cell["folder"] else None for cell in cells]
