@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from hybrids.config.build import build_run
-from hybrids.config.compose import quote
 from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.page.collect import Cell, read_cell
