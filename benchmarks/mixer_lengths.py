@@ -172,7 +172,7 @@ def print_summary(rows: list[Row]) -> None:
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["mixer", "recurrent", "T", "ms_per_sequence", "ratio_to_attention", "held_bytes", "peak_bytes"])
         for group in by_mixer(rows).values():

@@ -89,7 +89,7 @@ def _read(name: str) -> list[dict[str, str]]:
     path = DOCS / name
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -139,4 +139,4 @@ def _section(name: str) -> str:
 
 if __name__ == "__main__":
     registry.load_plugins()
-    (DOCS / "mixers.md").write_text(page())
+    (DOCS / "mixers.md").write_text(page(), encoding="utf-8")

@@ -94,7 +94,7 @@ def main() -> None:
     code = describe_code()
     told = f"{sum(counts.values())} cases, all as they should be: {date.today()}, commit {str(code['commit'])[:8]}, "
     told += f"{name_cpu()}, two processes of one thread, torch {code['torch']}, lightning {code['lightning']}."
-    (DOCS / "reliability.md").write_text(f"{HEAD}{table(counts)}\n\n{told}\n")
+    (DOCS / "reliability.md").write_text(f"{HEAD}{table(counts)}\n\n{told}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -140,11 +140,11 @@ def read_curves(path: Path) -> dict[str, list[dict[str, str]]]:
     """Rows of the table of learning by task; none without the file."""
     curves: dict[str, list[dict[str, str]]] = {}
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 curves.setdefault(row["task"].split()[0], []).append(row)
     return curves
 
 
 if __name__ == "__main__":
-    (DOCS / "tasks.md").write_text(page())
+    (DOCS / "tasks.md").write_text(page(), encoding="utf-8")

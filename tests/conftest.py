@@ -15,6 +15,7 @@ import torch
 from commands import Reply
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from wandb_server import end_wandb
 
 from hybrids import cli, registry
 from hybrids.config.build import build_run
@@ -147,27 +148,29 @@ def processes(monkeypatch) -> list[list[str]]:
 @pytest.fixture
 def nobody(monkeypatch, tmp_path):
     """A user without W&B key or settings, whose W&B log is ended after the test."""
-    import wandb
-
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")  # to a server of its own
+    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / ".netrc"))
     (tmp_path / "home").mkdir()
     yield monkeypatch
-    if wandb.run is not None:
-        wandb.finish()
-    wandb.teardown()
+    end_wandb()
 
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """No connection is made, and W&B is not asked."""
+    """No connection is made to a network, and W&B is not asked."""
+    connect = socket.socket.connect
 
     def refuse(*args, **kwargs):
         raise AssertionError("something was to be sent")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    def connect_here(self, address):
+        return connect(self, address) if self.family == socket.AF_UNIX else refuse()
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
     monkeypatch.setattr("wandb.Api", refuse)
 
 

@@ -88,7 +88,7 @@ def interfered_runs() -> list[str]:
     most = {row["mixer"]: row["run"] for row in sorted(read(HERE / "recall.csv"), key=lambda row: row["recalled"])}
     finished = [open_run(path.parent) for path in sorted(RUNS.glob("mqar-CL-*/result.json"))]
     longer = [(run, folder) for run, folder in finished if run.task.build().length == max(TRAINED)]
-    longer.sort(key=lambda one: json.loads(one[1].result_file.read_text())["val"]["accuracy"])
+    longer.sort(key=lambda one: json.loads(one[1].result_file.read_text(encoding="utf-8"))["val"]["accuracy"])
     return [*most.values(), *{describe(run)["mixer"]: run.id for run, _ in longer}.values()]
 
 
@@ -96,7 +96,7 @@ def chosen_runs() -> Iterator[tuple[Run, Any]]:
     """Runs of all seeds at the learning rate that each finished search in runs/triangle has chosen, each once."""
     found = {}
     for path in sorted((RUNS / "capacity").glob("*/capacity.json")):
-        for pattern in json.loads(path.read_text())["patterns"]:
+        for pattern in json.loads(path.read_text(encoding="utf-8"))["patterns"]:
             trials = [] if pattern["missing"] else pattern.get("trials", [])
             found |= {trial["run"]: None for trial in trials if trial["rate"] == pattern["rate"]}
     yield from (open_run(Path(run)) for run in found)
@@ -261,7 +261,7 @@ def read(path: Path) -> list[Row]:
     """Rows of a file that `write` has written, numbers as numbers; none where there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{key: parse(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 

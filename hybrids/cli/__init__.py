@@ -7,7 +7,7 @@ from hybrids.cli import atlas
 from hybrids.cli.bits import run_bits
 from hybrids.cli.capacity import run_capacity
 from hybrids.cli.dashboard import run_dashboard
-from hybrids.cli.programs import COMMANDS, report
+from hybrids.cli.programs import COMMANDS, print_anywhere, report
 from hybrids.cli.reports import show_report
 from hybrids.cli.runs import run_eval, run_train
 from hybrids.cli.shows import check_plugin, run_task, show_doctor, show_pattern, show_plugins
@@ -37,6 +37,7 @@ def main() -> int:
     try:
         if command and not command.startswith("-") and command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; {suggest(command, COMMANDS)}")
+        print_anywhere()
         args = _parser().parse_args()
         return args.run(args)
     except USER_ERRORS as error:

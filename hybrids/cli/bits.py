@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.config.build import open_run
-from hybrids.config.compose import quote, spell_flags, spell_list, split_places
+from hybrids.config.compose import spell_flags, spell_list, split_places
+from hybrids.config.quoting import quote
 from hybrids.config.schema import BitsConfig
 from hybrids.errors import UserError, printable
 from hybrids.report.page.collect import collect
@@ -96,7 +97,13 @@ def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
         if not path.is_dir() or (path / "config.yaml").exists():
             found.setdefault(path.resolve(), Candidate(*_open(path), is_named=True))
             continue
-        collection = collect(path)
+        try:
+            collection = collect(path)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            unused.append(str(error))  # as of runs/report, where the user has typed runs/*
+            continue
         unused += [f"{one.name}: {one.reason}" for one in collection.missing]
         for run in collection.runs:
             try:

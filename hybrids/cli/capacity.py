@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, reported, run_program
 from hybrids.config.build import build_run
-from hybrids.config.compose import quote, spell_flags, spell_list
+from hybrids.config.compose import spell_flags, spell_list
+from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar

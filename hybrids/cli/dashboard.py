@@ -11,13 +11,15 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from hybrids.cli.programs import HYDRA, report, reported, run_program
-from hybrids.config.compose import quote, spell_flags, split_places
+from hybrids.config.compose import spell_flags, split_places
+from hybrids.config.quoting import quote
 from hybrids.config.schema import DashboardConfig
 from hybrids.errors import UserError
 from hybrids.report.page.collect import collect, facts_slice
 from hybrids.studies.capacity.record import trial_folders
-from hybrids.training.logs import LogSettings, is_online
+from hybrids.training.log_settings import LogSettings
 from hybrids.training.record import RunFolder
+from hybrids.training.wandb_log import is_online
 
 if TYPE_CHECKING:
     from hybrids.report.wandb.dashboard import Scope
@@ -139,7 +141,8 @@ def _find_logs(folder: Path, project: str | None) -> Logs:
     if project is None and len(projects) > 1:
         raise UserError(f"{folder} has runs of {len(projects)} W&B projects: {', '.join(projects)}; give project=")
     chosen: str = project or projects[0]
-    groups = [log["group"] for log in logs if log["project"] == chosen]
+    # Where none of them is in this project, the user has moved them there, or will.
+    groups = [log["group"] for log in logs if log["project"] == chosen or chosen not in projects]
     if None in groups:
         hint = f"hybrids dashboard project={chosen} shows all runs of the project"
         raise UserError(f"{groups.count(None)} of {len(groups)} runs in {folder} have no W&B group; {hint}")

@@ -1,10 +1,12 @@
 """How a command that takes Hydra's arguments is run, and how its errors are said."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from io import TextIOWrapper
 
 from omegaconf import DictConfig
 
@@ -19,6 +21,8 @@ HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
 
 _WANTS_TRACEBACK = "HYBRIDS_TRACEBACK"
 """Environment variable: 1 shows the traceback of every error."""
+
+_SWEEP = re.compile(r"(-m|--multirun)$|\+*hydra\.mode=.*MULTIRUN")
 
 _given: list[str] = []
 """The command line as it was typed, while Hydra sees its own part of it."""
@@ -67,6 +71,7 @@ def run_program(program: Callable[[], None], name: str, *, spell: Spelling = spe
     `spell` is what this command alone spells in another way than Hydra.
     """
     silence_foreign_messages()
+    print_anywhere()
     os.environ["PYTHONSAFEPATH"] = "1"  # a process that is started here imports nothing from the user's folder
     try:
         store_schemas()
@@ -86,6 +91,13 @@ def report(error: BaseException) -> int:
     return 1
 
 
+def print_anywhere() -> None:
+    """Let a terminal that lacks a character, as under LC_ALL=C, show a question mark for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")
+
+
 @contextmanager
 def _hydra_arguments(name: str, spell: Spelling) -> Iterator[None]:
     """Give Hydra its part of the command line, and its errors to us."""
@@ -94,7 +106,7 @@ def _hydra_arguments(name: str, spell: Spelling) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints errors itself and exits
     try:
         typed = sys.argv[2 if sys.argv[1:2] == [name] else 1 :]
-        if name != "train" and {"-m", "--multirun"} & set(typed):
+        if name != "train" and any(_SWEEP.match(text) for text in typed):
             raise UserError(f"-m sweeps over runs; only hybrids train does that, not hybrids {name}")
         sys.argv = [sys.argv[0], *spell_overrides(spell(typed))]
         yield

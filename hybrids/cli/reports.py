@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def show_report(args: argparse.Namespace) -> int:
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError(f"hybrids report needs {' and '.join(absent)}: pip install 'hybrids[report]'")
+    if not re.fullmatch("[A-Z]", args.letter):
+        raise UserError(f"--letter={args.letter} is no letter of a pattern; allowed: one of A-Z")
+    if not args.folder:
+        raise UserError("the folder is empty; give a folder that holds runs: hybrids report runs/sweeps/<date>")
     from hybrids.report.page.page import write_report  # an extra, which other commands do without
 
     report = write_report(collect(Path(args.folder)), letter=args.letter, facts=args.facts)

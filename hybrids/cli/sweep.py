@@ -14,8 +14,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from hybrids.config.build import build_run
-from hybrids.config.compose import quote
 from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.page.collect import Cell, read_cell
@@ -25,6 +25,7 @@ from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.stop import run_and_pass_signals
 from hybrids.training.train import train
+from hybrids.training.wandb_log import end_failed_log
 
 DIVERGED = 4
 """Exit code of a run that ended because its loss was NaN, and of a sweep that has one and no failed cell."""
@@ -101,7 +102,7 @@ def run_cell(config: DictConfig) -> None:
         cell["error"] = explain(error)
         if not isinstance(error, USER_ERRORS):
             traceback.print_exc()
-        _finish_wandb()
+        end_failed_log()
         print(f"sweep cell {hydra.job.num} failed: {cell['error']}", file=sys.stderr)
     place = Path(hydra.runtime.output_dir)
     place.mkdir(parents=True, exist_ok=True)
@@ -113,13 +114,6 @@ def _log_of_sweep(config: DictConfig, hydra: HydraConf) -> dict[str, str]:
     sweep = hydra.runtime.choices.get("sweep") or "sweep"
     names = {"group": f"{sweep}-{Path(hydra.sweep.dir).name}", "job_type": sweep}
     return {name: value for name, value in names.items() if config.logger[name] is None}
-
-
-def _finish_wandb() -> None:
-    """End the W&B log of a cell that failed, or the next cell would write into it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=1)
 
 
 def _train_alone(overrides: list[str], log: dict[str, str]) -> None:
@@ -135,7 +129,7 @@ def summarise(folder: Path) -> int:
 
     The exit code: 1 if a cell failed, else `DIVERGED` if the loss of one became NaN, else 0.
     """
-    paths = sorted(folder.glob("*/cell.json"), key=lambda path: int(path.parent.name))
+    paths = sorted(folder.rglob("cell.json"), key=lambda path: (len(str(path)), path))  # by number, or by name
     cells = [read_cell(path) for path in paths]
     shared = set.intersection(*(set(cell["overrides"]) for cell in cells)) if len(cells) > 1 else set()
     folders = [RunFolder(Path(cell["folder"])) if cell["folder"] else None for cell in cells]

@@ -31,6 +31,8 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
     check_resolved(plain)
     values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(plain), plain))
     check_number("seed", values.seed, 0, 2**32 - 1)
+    if not values.runs_dir:
+        raise UserError("runs_dir= is empty; give a folder, or leave it out for runs")
     task = _choose("task", values.task)
     assert task is not None
     plain.pop("sweep", None)  # what it has chosen stands in the other settings

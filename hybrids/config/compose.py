@@ -9,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from hybrids.config.build import build_run
+from hybrids.config.quoting import quote_text
 from hybrids.errors import UserError, suggest
 from hybrids.training.run import Run
 
@@ -16,16 +17,26 @@ _NULL_GROUP = re.compile(r"\+{0,2}(arch|task|trainer|logger|(mixer|channel)(@[\w
 
 
 def spell_overrides(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments as Hydra takes them, `-m` first; UserError for a group without an option."""
+    """Command line arguments as Hydra takes them, `-m` first.
+
+    UserError for a group without an option, for what takes settings away, and for what moves the process.
+    """
     for argument in arguments:
         if _NULL_GROUP.fullmatch(argument):
             raise UserError(f"{argument} is not allowed: name an option; `none` is no mixer, or no channel mixer")
+        if argument.startswith("~") and not _LETTER.match(argument):
+            raise UserError(f"{argument} is not allowed: only a letter can be taken away, as in ~mixers.S")
+        if _CHDIR.match(argument):
+            raise UserError(f"{argument} is not allowed: a run is kept in runs_dir and found there by its identity")
     spelt = [re.sub(r"^(\+{0,2})channel@channel=", r"\1channel=", argument) for argument in arguments]
     single = [re.sub(r"^(sizes\.\w+)=(-?\d+)$", r"\1=[\2]", argument) for argument in spelt]
     ours = [re.sub(r"^sizes\.", "++sizes.", argument) for argument in single]  # Hydra takes keys of a dict as new
-    return sorted(ours, key=lambda argument: argument not in ("-m", "--multirun"))
+    texts = [quote_text(argument) for argument in ours]
+    return sorted(texts, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
+_LETTER = re.compile(r"~(mixers|channels|(mixer|channel)@(mixers|channels))\.")
+_CHDIR = re.compile(r"\+{0,2}hydra\.job\.chdir=(?!false$|False$|null$)")
 _HYDRA_FLAGS = re.compile(r"-\w\w?|--(help|hydra-help|version|cfg|resolve|package|info|multirun|run|shell-completion)")
 
 
@@ -45,7 +56,8 @@ def spell_flags(
             raise UserError(f"{name}={value}: it takes no value, write {flag}")
         if argument.startswith("-") and flag not in flags and name not in names and not _HYDRA_FLAGS.fullmatch(flag):
             known = dict.fromkeys([*names, *(known.removeprefix("--") for known in flags)])
-            hint = f"write {argument.lstrip('-')}" if equals and not names else suggest(name, known)
+            setting = argument.lstrip("-") if equals else f"{name.lstrip('-')}=<value>"
+            hint = suggest(name, known) if known else f"write {setting}"
             raise UserError(f"unknown option {argument!r}; {hint}")
         spelt.append(flags[flag] if flag in flags else argument.removeprefix("--") if name in names else argument)
     return spelt
@@ -68,13 +80,10 @@ def split_places(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[s
         name, equals, _ = argument.partition("=")
         return not argument.startswith("-") and (not equals or (name not in names and Path(argument).exists()))
 
+    if "" in arguments:
+        raise UserError("an argument is empty; give a folder, or a setting as key=value")
     places = [argument for argument in arguments if is_place(argument)]
     return places, [argument for argument in arguments if argument not in places]
-
-
-def quote(text: str) -> str:
-    """A value that Hydra reads as this text, whatever is in it."""
-    return "'" + text.replace("'", r"\'") + "'"
 
 
 def compose(overrides: list[str]) -> Run:

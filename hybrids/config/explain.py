@@ -21,6 +21,9 @@ USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, OSError, Misco
 
 _PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT)
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+_LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""Launchers of Hydra that are packages of their own, and the extra that brings each."""
+
 _GROUP_OF_LETTER = re.compile(r"(mixer|channel)@(?:mixers|channels)\.(\w+)")
 
 
@@ -147,6 +150,8 @@ def _explain_option(group: str, name: str, text: str) -> str:
             return f"{error}{none}"
     listing = text.partition("Available options")[2].partition("Config search path")[0]
     options = [line.strip() for line in listing.splitlines() if line.startswith("\t")]
+    if group == "hydra/launcher" and name in _LAUNCHERS:
+        return f"hydra/launcher={name} is not installed: pip install 'hybrids[{_LAUNCHERS[name]}]'"
     return f"unknown {group} {name!r}; {suggest(name, options)}"
 
 

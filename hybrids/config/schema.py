@@ -14,13 +14,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hybrids import registry
 from hybrids.config.explain import NONE
+from hybrids.config.quoting import quote_pattern
 from hybrids.errors import UserError
 from hybrids.pattern import place
 from hybrids.studies.capacity.plan import SearchSettings
 from hybrids.studies.effective_bits.measure import RoundingSettings
 from hybrids.training.data import DataSettings
 from hybrids.training.evaluate import GridSettings
-from hybrids.training.logs import LogSettings
+from hybrids.training.log_settings import LogSettings
 from hybrids.training.optim import OptimSettings
 from hybrids.training.run import ModelSettings, TrainerSettings
 
@@ -116,7 +117,7 @@ def store_schemas() -> None:
     """Hand Hydra the schemas of the commands and of every registered plugin."""
 
     def placements(depth: int, count: int, letter: str, others: str) -> str:
-        return ",".join(place(depth, count, letter=letter, others=others))
+        return ",".join(map(quote_pattern, place(depth, count, letter=letter, others=others)))
 
     OmegaConf.register_new_resolver("placements", placements, replace=True)
     store = ConfigStore.instance()

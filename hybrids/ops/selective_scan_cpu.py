@@ -279,7 +279,11 @@ def _library() -> ctypes.CDLL:
 def _processor() -> str:
     """A cache folder may be shared by machines; code for one processor need not run on another."""
     info = Path("/proc/cpuinfo")
-    flags = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    flags = (
+        [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("flags")]
+        if info.exists()
+        else []
+    )
     return f"{platform.system()} {platform.machine()} {platform.processor()} {flags[:1]}"
 
 

@@ -2,44 +2,21 @@
 
 import csv
 import logging
-import os
 import warnings
 from argparse import Namespace
-from dataclasses import dataclass
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
-from hybrids.errors import check_choice, check_number
 from hybrids.training.files import naming_full_disk
-from hybrids.training.metrics import HEADER
-
-
-@dataclass(kw_only=True)
-class LogSettings:
-    """Logs beside metrics.csv, which is always written. `wandb_mode=auto`: online if logged in, else offline.
-
-    W&B shows the runs of a `group` together; a sweep or a search names its own where none is given, and the `job_type`.
-    """
-
-    wandb: bool = True
-    wandb_mode: str = "auto"
-    wandb_timeout: int = 30
-    project: str = "hybrids"
-    group: str | None = None
-    job_type: str | None = None
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("logger.wandb_mode", self.wandb_mode, ("auto", "online", "offline"))
-        check_number("logger.wandb_timeout", self.wandb_timeout, 1, why="seconds")
+from hybrids.training.log_settings import LogSettings
+from hybrids.training.metrics import HEADER, read_metrics
+from hybrids.training.wandb_log import is_wanted, start_wandb
 
 
 class MetricsFile(Logger):
@@ -73,62 +50,26 @@ class MetricsFile(Logger):
             rows.writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
 
 
-def build_loggers(settings: LogSettings, folder: Path, run_id: str, config: dict[str, Any]) -> list[Logger]:
-    """The metrics file first, then what the settings ask for."""
-    loggers: list[Logger] = [MetricsFile(folder / "metrics.csv")]
+def build_loggers(
+    settings: LogSettings, folder: Path, run_id: str, config: dict[str, Any], *, is_first: bool = True
+) -> list[Logger]:
+    """The metrics file first, then what the settings ask for; W&B on the first rank only."""
+    metrics = MetricsFile(folder / "metrics.csv")
+    loggers: list[Logger] = [metrics]
     if settings.tensorboard:
         loggers.append(TensorBoardLogger(save_dir=folder, name=None, version="tensorboard"))
-    if settings.wandb:
-        loggers.append(_start_wandb(settings, folder, run_id, config))
+    if is_first and is_wanted(settings):
+        loggers.append(start_wandb(settings, folder, run_id, config, _rows(metrics.path)))
     return loggers
 
 
-def _start_wandb(settings: LogSettings, folder: Path, run_id: str, config: dict[str, Any]) -> WandbLogger:
-    """A W&B log of this run; a server that cannot be reached is a warning, and the log is kept offline."""
-    import wandb
-    from wandb.errors import Error as WandbError
-
-    def start(*, offline: bool) -> WandbLogger:
-        logger = WandbLogger(
-            project=settings.project,
-            name=run_id,
-            id=run_id,
-            save_dir=folder,
-            offline=offline,
-            group=settings.group,
-            job_type=settings.job_type,
-            resume=None if offline else "allow",
-            config=config,
-            settings=wandb.Settings(init_timeout=settings.wandb_timeout, silent=True),
-        )
-        _ = logger.experiment  # connects now; on other ranks a stand-in
-        return logger
-
-    if is_online(settings):
-        try:
-            return start(offline=False)
-        except WandbError as error:
-            wandb.teardown()  # or the id of the run stays in use
-            reason = " ".join(str(error).split())
-            rank_zero_warn(f"W&B cannot be reached ({reason}); logging offline, `wandb sync` uploads it later")
-    return start(offline=True)
-
-
-def is_online(settings: LogSettings) -> bool:
-    """What the settings say; for `auto` what WANDB_MODE says, else whether W&B has a key of this user."""
-    if settings.wandb_mode != "auto":
-        return settings.wandb_mode == "online"
-    if "WANDB_MODE" in os.environ:
-        return os.environ["WANDB_MODE"] not in ("offline", "dryrun")  # the latter set by Lightning's offline logger
-    return "WANDB_API_KEY" in os.environ or _has_netrc_key()
-
-
-def _has_netrc_key() -> bool:
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return host is not None and netrc().authenticators(host) is not None
-    except (FileNotFoundError, NetrcParseError):
-        return False
+def _rows(path: Path) -> dict[int, dict[str, float]]:
+    """Metrics of a run by step and name, none where it has not started."""
+    rows: dict[int, dict[str, float]] = {}
+    for name, values in read_metrics(path).items() if path.exists() else ():
+        for step, value in values.items():
+            rows.setdefault(step, {})[name] = value
+    return rows
 
 
 class StepProgressBar(TQDMProgressBar):

@@ -14,7 +14,7 @@ from hybrids.registry import GROUP
 def name_cpu() -> str:
     """Model of the processor; only its architecture where Linux does not tell."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
 

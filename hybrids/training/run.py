@@ -18,7 +18,7 @@ from hybrids.registry import defaults_of, name_of
 from hybrids.task import DecodedTask, Task
 from hybrids.training.data import DataSettings
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, PLACE, digest_of
-from hybrids.training.logs import LogSettings
+from hybrids.training.log_settings import LogSettings
 from hybrids.training.optim import OptimSettings
 from hybrids.training.process import matmul_precision
 from hybrids.training.record import RunFolder

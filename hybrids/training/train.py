@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hybrids.model.model import Model
@@ -30,7 +29,7 @@ from hybrids.training.resume import take_over
 from hybrids.training.run import Run
 from hybrids.training.saving import CheckpointFiles, SaveCheckpoints
 from hybrids.training.stop import NoSignals, Stop
-from hybrids.training.wandb_result import log_result
+from hybrids.training.wandb_log import WandbLog, check_names
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +106,8 @@ def train(run: Run) -> Result:
     run.trainer.check_devices()
     run.data.check_ranks(ranks.world_size)
     check_run(run, task)
+    if run.logger.wandb:
+        check_names(run.logger)
     model = build_model(run, task)
     folder = run.folder
     stop = Stop(folder.path, ranks)
@@ -282,7 +283,11 @@ def _build_trainer(
         log_every_n_steps=settings.log_every,
         use_distributed_sampler=False,  # Lightning's would shuffle
         logger=build_loggers(
-            run.logger, folder.path, folder.path.name, {**run.config, "pattern": run.pattern.compact()}
+            run.logger,
+            folder.path,
+            folder.path.name,
+            {**run.config, "pattern": run.pattern.compact()},
+            is_first=stop.ranks.is_first,
         ),
         callbacks=callbacks,
         enable_progress_bar=settings.progress_bar,
@@ -301,9 +306,8 @@ def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
 
 def _summarise(trainer: Trainer, result: Result, *, rate: float) -> None:
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            log_result(logger.experiment, result, rate=rate)
-            logger.experiment.finish()
+        if isinstance(logger, WandbLog):
+            logger.finish(result, rate=rate)
 
 
 def _describe_hardware(trainer: Trainer) -> dict[str, Any]:

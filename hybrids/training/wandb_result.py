@@ -50,19 +50,24 @@ def figure_key(name: str) -> str:
 
 
 def log_result(log: "WandbRun", result: Result, *, rate: float) -> None:
-    """Log a result: its numbers and the curves of accuracy, also as tables, as history; the rest as summary."""
+    """Log a result: its numbers and the curves of accuracy as history, the rest as summary; then the curves as tables.
+
+    Tables come last since W&B asks its server about each: the rest is logged where that fails.
+    """
     import wandb
 
-    for slice_key, points in _curves(result).items():
-        value_key, accuracy_key = curve_keys(slice_key)
-        for value, accuracy in points:
-            log.log({value_key: value, accuracy_key: accuracy})
-        identity = (result["identity"]["pattern"], rate, result["identity"]["seed"])
-        rows = [[*identity, value, accuracy] for value, accuracy in points]
-        log.log({table_key(slice_key): wandb.Table(["pattern", "learning_rate", "seed", slice_key, "accuracy"], rows)})
     log.log(dict(_numbers(result)))
     shown_otherwise = ("identity", "triangle", "val", "test", *Sizes.__annotations__)
     log.summary.update({key: value for key, value in result.items() if key not in shown_otherwise})
+    curves = _curves(result)
+    for slice_key, points in curves.items():
+        value_key, accuracy_key = curve_keys(slice_key)
+        for value, accuracy in points:
+            log.log({value_key: value, accuracy_key: accuracy})
+    identity = (result["identity"]["pattern"], rate, result["identity"]["seed"])
+    for slice_key, points in curves.items():
+        rows = [[*identity, value, accuracy] for value, accuracy in points]
+        log.log({table_key(slice_key): wandb.Table(["pattern", "learning_rate", "seed", slice_key, "accuracy"], rows)})
 
 
 def _numbers(result: Result) -> Iterator[tuple[str, Any]]:

@@ -137,6 +137,15 @@ def test_a_folder_of_runs_that_cannot_be_loaded_is_one_error(command):
     assert "no run of runs could be measured; the last: runs/unlearned: run=runs/unlearned has no checkpoint" in err
 
 
+def test_folders_without_runs_beside_a_run_are_left_out(command):
+    for name in ("report", "sweeps"):
+        Path("runs", name).mkdir()
+    code, out, err = command("runs/learned", "runs/report", "runs/sweeps", "num_examples=64", "levels=4")
+    assert (code, err) == (0, "")
+    assert "not measured: runs/report holds no runs" in out
+    assert command("runs/report")[0] == 1
+
+
 def test_a_broken_law_is_an_error(command, monkeypatch):
     """A state that is counted short: one bit for all of it."""
     from hybrids.triangle import quantise

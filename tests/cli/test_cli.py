@@ -1,8 +1,13 @@
 """The commands beside train and eval: help, plugins, patterns and checks; what none of them knows."""
 
+import io
+
 import pytest
+from hydra.errors import HydraException
 
 from hybrids import registry
+from hybrids.cli.programs import print_anywhere
+from hybrids.config.explain import explain
 
 
 def test_without_a_command_the_help_is_shown(hybrids):
@@ -40,6 +45,13 @@ def test_help_of_the_programs_shows_the_settings(hybrids, program):
             ["bogus"],
             "unknown command 'bogus'; allowed: train, eval, state, triangle, ",
         ),
+        (["report", "runs", "--letter", "foo"], "--letter=foo is no letter of a pattern; allowed: one of A-Z"),
+        (["report", ""], "the folder is empty; give a folder that holds runs"),
+        (["bits", ""], "an argument is empty; give a folder, or a setting as key=value"),
+        (["eval", "run=runs/x", "hydra.mode=MULTIRUN"], "-m sweeps over runs; only hybrids train does that"),
+        (["train", "--pattern", "LLLA"], "unknown option '--pattern'; write pattern=<value>"),
+        (["train", "runs_dir="], "runs_dir= is empty; give a folder"),
+        (["eval", "run=runs/mqar-L~A-0123abcd"], "run=runs/mqar-L~A-0123abcd does not exist"),
         (["check", "attention"], "'attention' names no plugin; write mixer=<name>, channel=<name>, task=<name>"),
         (
             ["check", "mixr=attention"],
@@ -96,3 +108,17 @@ def test_checks_of_a_plugin_are_listed(hybrids, monkeypatch):
     failed = hybrids("check", "channel=mlp")
     assert failed.code == 1
     assert "FLOP" in failed.out or "cost" in failed.out
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("ray", "ray"), ("submitit_slurm", "slurm")])
+def test_a_launcher_that_is_not_installed_names_its_extra(launcher, extra):
+    listing = f"Could not find 'hydra/launcher/{launcher}'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
+    assert explain(HydraException(listing)).endswith(f"is not installed: pip install 'hybrids[{extra}]'")
+
+
+def test_a_terminal_without_our_characters_gets_a_question_mark(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii"))  # as under LC_ALL=C
+    print_anywhere()
+    print("r \u2264 s", flush=True)
+    assert shown.getvalue() == b"r ? s\n"

@@ -131,6 +131,14 @@ def test_a_folder_of_runs_names_all_groups_in_it(dashboard, tmp_path):
     assert groups_of(tmp_path / "runs" / "dashboard.json") == [["earlier", "later"]]
 
 
+def test_another_project_keeps_the_groups_of_the_folder(dashboard, tmp_path):
+    for name, project, group in (("1", "p", "ours"), ("2", "q", "theirs")):
+        write_logged(tmp_path / "runs", name, project=project, group=group)
+    for project, groups in (("p", ["ours"]), ("moved", ["ours", "theirs"])):
+        assert dashboard("runs", f"project={project}")[0] == 0
+        assert groups_of(tmp_path / "runs" / "dashboard.json") == [groups]
+
+
 def test_the_folder_of_a_capacity_search_names_the_group_of_its_runs(dashboard, tmp_path):
     search = write_search(tmp_path / "runs", {"LA": {}}).parent
     for rate, seed in TRIED:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hybrids.errors import UserError
 from hybrids.training.lit import LitModel
 from hybrids.training.stop import run_and_pass_signals
 
@@ -62,6 +63,15 @@ def test_a_defect_in_a_cell_shows_its_traceback(train, monkeypatch):
     assert reply.code == 1
     assert reply.err.count("Traceback") == 2
     assert [row["run"] for row in read_summary()] == ["by chance", "by chance"]
+
+
+def test_cells_in_folders_that_are_no_numbers_are_in_the_table(train, monkeypatch):
+    def refuse(run):
+        raise UserError("by chance")
+
+    monkeypatch.setattr("hybrids.cli.sweep.train", refuse)
+    train("-m", "pattern=L,A", "hydra.sweep.subdir=cell/${hydra.job.override_dirname}")
+    assert sorted(row["cell"] for row in read_summary()) == ["pattern=A", "pattern=L"]
 
 
 def test_a_failed_cell_leaves_no_wandb_log_open_for_the_next(train, monkeypatch):

@@ -12,6 +12,9 @@ from hybrids.errors import UserError
 from hybrids.report.page.folder import files_of
 from hybrids.training.wandb_result import figure_key
 
+_PATIENCE = 60
+"""Seconds for the figures to be sent; without a limit W&B tries for ever."""
+
 
 def log_figures(place: Path, *, project: str, group: str | None, entity: str, is_online: bool) -> bool:
     """Log every PNG and CSV of a report in the folder `place`, once; False where there are none, or it was done before.
@@ -34,7 +37,7 @@ def log_figures(place: Path, *, project: str, group: str | None, entity: str, is
             name=name,
             dir=place,
             mode="online" if is_online else "offline",
-            settings=wandb.Settings(silent=True),
+            settings=wandb.Settings(silent=True, finish_timeout=_PATIENCE, finish_timeout_raises=True),
         ) as run:
             shown: dict[str, Any] = {figure_key(path.stem): wandb.Image(str(path)) for path in figures}
             run.log(shown | {f"tables/{path.stem}": _read_table(path) for path in tables})
@@ -45,7 +48,7 @@ def log_figures(place: Path, *, project: str, group: str | None, entity: str, is
 
 
 def _read_table(path: Path) -> wandb.Table:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         header, *rows = list(csv.reader(file))
     columns: list[Any] = list(header)
     return wandb.Table(columns, [[_value(cell) for cell in row] for row in rows], allow_mixed_types=True)
