@@ -14,7 +14,8 @@ def opened(tree: ast.AST) -> Iterator[ast.Call]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and not is_class(call.func.value):
             name = call.func.attr
             mode = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-            is_text = name in ("read_text", "write_text") or (name == "open" and "b" not in "".join(mode[:1]))
+            is_opened = name == "open" and not is_module(call.func.value) and "b" not in "".join(mode[:1])
+            is_text = is_opened or name in ("read_text", "write_text")
             if is_text and not any(word.arg in ("encoding", None) for word in call.keywords):
                 yield call
 
@@ -22,6 +23,11 @@ def opened(tree: ast.AST) -> Iterator[ast.Call]:
 def is_class(node: ast.expr) -> bool:
     """As in RunFolder.open, which opens no file."""
     return isinstance(node, ast.Name) and node.id[0].isupper()
+
+
+def is_module(node: ast.expr) -> bool:
+    """As in os.open, which opens no text."""
+    return isinstance(node, ast.Name) and node.id == "os"
 
 
 def test_every_text_file_is_opened_as_utf8():

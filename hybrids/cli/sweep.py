@@ -11,7 +11,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hybrids.config.build import build_run
 from hybrids.config.explain import USER_ERRORS, explain
@@ -52,7 +52,9 @@ def _make_folder(config: DictConfig) -> None:
     One that the user has named is used as it is, so that a sweep can be repeated in it.
     """
     overrides = config.hydra.overrides.hydra
-    if any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in overrides):
+    given = OmegaConf.to_container(overrides, resolve=False)  # as hydra.sweep.subdir=cell${hydra.job.num}
+    assert isinstance(given, list)
+    if any(text.lstrip("+").startswith("hydra.sweep.dir=") for text in given):
         return
     asked = folder = Path(config.hydra.sweep.dir)
     for number in count(2):

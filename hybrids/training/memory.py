@@ -191,7 +191,7 @@ def _limits_of_groups() -> list[int]:
 
 def _read(path: str | Path) -> str:
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8")
     except OSError:  # another system, or no such group
         return ""
 

@@ -31,6 +31,9 @@ class ModelSettings:
     d_model: int = 64
     tie_embeddings: bool = True
 
+    def __post_init__(self) -> None:
+        check_number("model.d_model", self.d_model, 1)
+
 
 @dataclass(kw_only=True)
 class TrainerSettings:

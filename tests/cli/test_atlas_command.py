@@ -86,7 +86,7 @@ def test_records_hold_formulas_that_give_the_coordinates(monkeypatch, capsys):
     [
         (["jambo"], "no architecture is named 'jambo'; did you mean 'jamba'?"),
         (["--class", "EX"], "class 'EX': allowed are letters of E, C and R"),
-        (["--context", "0"], "context=0 must be at least 1"),
+        (["--context", "0"], "context=0 must be from 1 to 1000000000000"),
         (["jamba", "--class", "EC"], "no architecture is of that name, class and family"),
     ],
 )

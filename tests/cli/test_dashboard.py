@@ -111,7 +111,7 @@ def test_a_server_that_refuses_costs_one_sentence(dashboard, nobody, server):
 
 
 def write_logged(runs: Path, name: str, **log) -> Path:
-    folder = write_run(runs, "LA", name=name)
+    folder = write_run(runs, "LA", name=name, seed=sum(name.encode()))  # each another run
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     logger = {"wandb": True, "project": "p", "group": "g", "job_type": "trajectory"} | log
     (folder / "config.yaml").write_text(yaml.safe_dump({**settings, "logger": logger}))
@@ -186,7 +186,7 @@ def test_the_figures_of_a_report_are_logged_once_in_the_group(dashboard, tmp_pat
         (["plain"], "plain holds no finished run that was logged to W&B; train with logger=wandb"),
         (["several"], "several has runs of 2 W&B projects: p, q; give project="),
         (["cut"], "capacity.json cannot be used"),
-        (["upload=cut/capacity.json"], "cut/capacity.json is no dashboard, or damaged (Unterminated string"),
+        (["upload=cut/capacity.json"], "capacity.json is no dashboard, or damaged (it is no JSON: Unterminated"),
         (["upload=old.json"], "old.json is no dashboard, or damaged (version 0, where this hybrids reads 1)"),
         (["upload=half.json"], "half.json is no dashboard, or damaged (it has no 'workspace')"),
     ],

@@ -70,7 +70,7 @@ def test_cells_in_folders_that_are_no_numbers_are_in_the_table(train, monkeypatc
         raise UserError("by chance")
 
     monkeypatch.setattr("hybrids.cli.sweep.train", refuse)
-    train("-m", "pattern=L,A", "hydra.sweep.subdir=cell/${hydra.job.override_dirname}")
+    train("-m", "pattern=L,A", "hydra.sweep.subdir=cells/no${hydra.job.num}")
     assert sorted(row["cell"] for row in read_summary()) == ["pattern=A", "pattern=L"]
 
 

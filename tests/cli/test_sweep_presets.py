@@ -25,7 +25,7 @@ def cells(monkeypatch, capfd, tmp_path, tiny):
         run.folder.create(run.config)
         scores = {"accuracy": 0.5, "exact_match": 0.5}
         sizes = {"steps": 8, "seconds": 1.0, "parameters": {"backbone": 1234}, "state_bits": 5678, "step_flops": 91}
-        run.folder.write_result({"version": 1, "test": scores, **sizes})
+        run.folder.write_result({"version": 1, "test": scores, "stopped": "max_steps", **sizes})
 
     monkeypatch.setattr("hybrids.cli.sweep.train", train)
 

@@ -11,6 +11,7 @@ from commands import Reply, run_folder
 
 from hybrids.errors import UserError
 from hybrids.training import train as training
+from hybrids.training.saving import CheckpointFiles
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,30 +99,31 @@ def test_runs_below_a_file_are_refused(train):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
 def test_a_disk_that_takes_nothing_leaves_nothing(train, monkeypatch, code):
-    def refuse(path, text, *args, **kwargs):
-        raise OSError(code, os.strerror(code), str(path))
+    def refuse(path, mode="r", *args, **kwargs):
+        if mode == "xb":
+            raise OSError(code, os.strerror(code), str(path))
+        return opened(path, mode, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
     assert os.strerror(code) in train().complaint()
     assert list(Path("runs").iterdir()) == []
 
 
 def test_a_disk_that_fills_up_costs_no_more_than_the_steps_since_the_last_checkpoint(train, monkeypatch):
-    import lightning.fabric.plugins.io.torch_io as io
+    save, saved = CheckpointFiles.save_checkpoint, []
 
-    save, saved = io._atomic_save, []
-
-    def fill_up(checkpoint, filepath):
+    def fill_up(files, checkpoint, path, storage_options=None):
         if saved:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(filepath))
-        saved.append(filepath)
-        save(checkpoint, filepath)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        saved.append(path)
+        save(files, checkpoint, path)
 
-    monkeypatch.setattr(io, "_atomic_save", fill_up)
+    monkeypatch.setattr(CheckpointFiles, "save_checkpoint", fill_up)
     assert "No space left on device" in train("pattern=A").complaint()
     assert [path.name for path in (run_folder() / "checkpoints").iterdir()] == ["step=00000004.ckpt"]
     assert not (run_folder() / "result.json").exists()
-    monkeypatch.setattr(io, "_atomic_save", save)
+    monkeypatch.setattr(CheckpointFiles, "save_checkpoint", save)
     assert "it continues from step=00000004.ckpt" in train("pattern=A").said()
 
 

@@ -1,6 +1,7 @@
 """What a report shows of effective bits and of capacity searches, and how it finds them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -180,12 +181,18 @@ def test_a_stopped_search_is_known_by_the_group_of_its_runs(tmp_path, report):
     assert table(tmp_path, "missing") == []
 
 
+def unsealed(text):
+    """A record as earlier versions wrote it, without a digest of its content."""
+    return re.sub(r',\s*"digest": "\w+"', "", text)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda text: text[: len(text) // 2], "cannot be used: "),
-        (lambda text: text.replace('"version": 1', '"version": 9'), "version is 9: it should be 1"),
-        (lambda text: text.replace('"size"', '"sighs"'), "it has no patterns.0.size"),
+        (lambda text: text.replace('"size"', '"sighs"'), "it was changed after it was written"),
+        (lambda text: unsealed(text).replace('"version": 1', '"version": 9'), "version is 9: it should be 1"),
+        (lambda text: unsealed(text).replace('"size"', '"sighs"'), "it has no patterns.0.size"),
         (lambda text: "[]", "cannot be used"),
     ],
 )

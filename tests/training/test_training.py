@@ -228,6 +228,7 @@ def test_the_weight_seed_decides_the_weights(make_run):
     assert any(not torch.equal(a, c) for a, _, c in pairs)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler sets off warnings of its own
 def test_only_training_steps_go_through_the_compiled_backbone(make_run, monkeypatch):
     """A compiled backbone keeps the sizes of its batches, and would be compiled again for each context of a recall."""
     shapes, compiled = set(), torch.compile
