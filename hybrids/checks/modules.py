@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hybrids.checks.settings import settings_are_a_schema
 from hybrids.checks.subject import Check, Subject, assert_same, no_error, output
+from hybrids.checks.transforms import transforms_agree_with_a_loop
 
 WIDTHS = (32, 64, 128)
 AUTOCAST_TOLERANCE = 0.05
@@ -107,6 +108,7 @@ CHECKS_BEFORE: tuple[Check, ...] = (settings_are_a_schema, builds_at_usual_width
 
 CHECKS_AFTER: tuple[Check, ...] = (
     trains_every_parameter,
+    transforms_agree_with_a_loop,
     weights_follow_the_seed,
     autocast_stays_close,
     state_dict_holds_everything,

@@ -52,6 +52,15 @@ class Chunks(NamedTuple):
     def join_state(self, x: Float[Tensor, "R Y K V"]) -> Float[Tensor, "B H K V"]:
         return x.unflatten(1, (self.batch, self.heads)).permute(1, 2, 0, 3, 4).flatten(1, 2).contiguous()
 
+    def rows(self, x: Tensor, axis: int = 0) -> Tensor:
+        """Chunked tensors, X at `axis`, with row and head as their first axis and the chunks where X was. A view."""
+        return x.unflatten(axis, (self.num, -1)).movedim(axis + 1, 0)
+
+    @staticmethod
+    def from_rows(x: Tensor, axis: int = 0) -> Tensor:
+        """The inverse of `rows`, and a view of what that gives."""
+        return x.movedim(0, axis + 1).flatten(axis, axis + 1)
+
     def unbind(self, x: Float[Tensor, "X *D"]) -> tuple[Float[Tensor, "Y *D"], ...]:
         """The chunks."""
         return x.unflatten(0, (self.num, -1)).unbind()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.delta_rule_chunks import ChunkedDeltaRule
+from hybrids.ops.delta_rule_chunks import chunked_delta_rule
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
@@ -53,7 +53,7 @@ def delta_rule(
     with without_autocast(q.device.type):
         x = _prepare(q, k, v, beta, log_decay, state)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
-        o, new_state = ChunkedDeltaRule.apply(*x, scale, chunk_size)
+        o, new_state = chunked_delta_rule(*x, scale, chunk_size)
     return o.to(v.dtype), new_state
 
 

@@ -13,82 +13,81 @@ autograd would keep every intermediate of the loop and fill whole tensors with z
 of a gate is made of is in `decay_products`.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from hybrids.ops.chunks import Chunks, inverse_of_one_plus
 from hybrids.ops.decay_products import HeadGates, d_log_decay_of_heads
-from hybrids.ops.derivatives import refuse_second_derivative
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.derivatives import recurrence
 
 
-class ChunkedDeltaRule(torch.autograd.Function):
-    """The chunked form and its gradient."""
+def _cut(q: Tensor, chunk_size: int) -> Chunks:
+    """Chunks as equal as can be, of at most `chunk_size` steps."""
+    num = -(-q.shape[1] // chunk_size)
+    return Chunks.of(q, -(-q.shape[1] // num))
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        beta: Tensor,
-        log_decay: Tensor | None,
-        state: Tensor | None,
-        scale: float,
-        chunk_size: int,
-    ) -> tuple[Tensor, Tensor]:
-        num = -(-q.shape[1] // chunk_size)
-        chunks = Chunks.of(q, -(-q.shape[1] // num))
-        q, k, v, beta = chunks.split(q), chunks.split(k), chunks.split(v), chunks.split(beta.unsqueeze(-1))
-        gates = _gates(log_decay, q, chunks)
-        w = k * beta
-        attn = torch.baddbmm(q.new_empty(()), q, w.mT, beta=0, alpha=scale).mul_(gates.pair)
-        a = torch.bmm(k, w.mT).mul_(gates.pair)
-        inverse = inverse_of_one_plus(a)
-        k_in, w_out = k * gates.since, w * gates.until
-        errors, states = _scan(v, k_in, w_out, inverse, _total(gates, chunks), state, chunks)
-        o = torch.bmm(q * (gates.since * scale), states[:-1].flatten(0, 1)).baddbmm_(attn, errors)
-        if log_decay is None:
-            a = None
-        ctx.save_for_backward(q, k, k_in, w, w_out, beta, a, attn, inverse, errors, states, *gates)
-        ctx.chunks, ctx.scale, ctx.has_state = chunks, scale, state is not None
-        return chunks.join(o), states[-1].unflatten(0, (chunks.batch, chunks.heads)).clone()
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("delta_rule", "delta_rule_recurrent")
-        d_o, d_state = grad_outputs
-        q, k, k_in, w, w_out, beta, a, attn, inverse, errors, states, *gates = ctx.saved_tensors
-        gates, chunks, d_decay = HeadGates(*gates), ctx.chunks, None
-        with without_autocast(q.device.type):
-            d_o = chunks.split(d_o)
-            d_o_in = d_o * (gates.since * ctx.scale)
-            d_errors, d_v = torch.bmm(attn.mT, d_o), torch.empty_like(errors)
-            d_states = torch.empty_like(states)
-            torch.bmm(q.mT, d_o_in, out=d_states[:-1].flatten(0, 1))
-            d_states[-1] = d_state.flatten(0, 1)
-            _scan_back(d_errors, d_v, d_states, k_in, w_out, inverse, _total(gates, chunks), chunks)
-            before, d_after = states[:-1].flatten(0, 1), d_states[1:].flatten(0, 1)
-            d_attn, d_a = torch.bmm(d_o, errors.mT), torch.bmm(d_v, errors.mT).neg_()
-            d_q, d_k = torch.bmm(d_o_in, before.mT), torch.bmm(d_v, before.mT).mul_(-gates.since)
-            d_w = torch.bmm(errors, d_after.mT).mul_(gates.until)
-            if a is not None:
-                pairs = (d_attn * attn).addcmul_(d_a, a)
-                reads, writes = (q * d_q).addcmul_(k, d_k).sum(-1), (w * d_w).sum(-1)
-                kept = (before * d_after).sum((-1, -2)).unsqueeze(-1) * gates.total.squeeze(-1)
-                d_decay = chunks.join(d_log_decay_of_heads(pairs, reads, writes, kept).unsqueeze(-1)).squeeze(-1)
-            d_attn.mul_(gates.pair)
-            d_a.mul_(gates.pair).diagonal(dim1=-2, dim2=-1).zero_()
-            d_q.baddbmm_(d_attn, w, alpha=ctx.scale)
-            d_k.baddbmm_(d_a, w)
-            d_w.baddbmm_(d_attn.mT, q, alpha=ctx.scale).baddbmm_(d_a.mT, k)
-            d_beta = (d_w * k).sum(-1, keepdim=True)
-            d_k.addcmul_(d_w, beta)
-            d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if ctx.has_state else None
-            d_q, d_k, d_v, d_beta = (chunks.join(x) for x in (d_q, d_k, d_v, d_beta))
-        return d_q, d_k, d_v, d_beta.squeeze(-1), d_decay, d_s, None, None
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None,
+    state: Tensor | None,
+    scale: float,
+    chunk_size: int,
+) -> tuple[Tensor, ...]:
+    chunks = _cut(q, chunk_size)
+    q, k, v, beta = chunks.split(q), chunks.split(k), chunks.split(v), chunks.split(beta.unsqueeze(-1))
+    gates = _gates(log_decay, q, chunks)
+    w = k * beta
+    attn = torch.baddbmm(q.new_empty(()), q, w.mT, beta=0, alpha=scale).mul_(gates.pair)
+    a = torch.bmm(k, w.mT).mul_(gates.pair)
+    inverse = inverse_of_one_plus(a)
+    k_in, w_out = k * gates.since, w * gates.until
+    errors, states = _scan(v, k_in, w_out, inverse, _total(gates, chunks), state, chunks)
+    o = torch.bmm(q * (gates.since * scale), states[:-1].flatten(0, 1)).baddbmm_(attn, errors)
+    saved = (q, k, k_in, w, w_out, beta, attn, inverse, errors, *((a, *gates) if log_decay is not None else ()))
+    new_state = states[-1].unflatten(0, (chunks.batch, chunks.heads)).clone()
+    return chunks.join(o), new_state, states.transpose(0, 1), *map(chunks.rows, saved)
+
+
+def _gradients(
+    d_o: Tensor, d_state: Tensor, needs: tuple[bool, ...], scale: float, chunk_size: int, *saved: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Of q, k, v, beta, log_decay and state."""
+    chunks, states, d_decay = _cut(d_o, chunk_size), saved[0].transpose(0, 1), None
+    q, k, k_in, w, w_out, beta, attn, inverse, errors, *rest = map(chunks.from_rows, saved[1:])
+    gates = HeadGates(*rest[1:]) if rest else _gates(None, q, chunks)
+    d_o = chunks.split(d_o)
+    d_o_in = d_o * (gates.since * scale)
+    d_errors, d_v = torch.bmm(attn.mT, d_o), torch.empty_like(errors)
+    d_states = torch.empty_like(states)
+    torch.bmm(q.mT, d_o_in, out=d_states[:-1].flatten(0, 1))
+    d_states[-1] = d_state.flatten(0, 1)
+    _scan_back(d_errors, d_v, d_states, k_in, w_out, inverse, _total(gates, chunks), chunks)
+    before, d_after = states[:-1].flatten(0, 1), d_states[1:].flatten(0, 1)
+    d_attn, d_a = torch.bmm(d_o, errors.mT), torch.bmm(d_v, errors.mT).neg_()
+    d_q, d_k = torch.bmm(d_o_in, before.mT), torch.bmm(d_v, before.mT).mul_(-gates.since)
+    d_w = torch.bmm(errors, d_after.mT).mul_(gates.until)
+    if rest:
+        pairs = (d_attn * attn).addcmul_(d_a, rest[0])
+        reads, writes = (q * d_q).addcmul_(k, d_k).sum(-1), (w * d_w).sum(-1)
+        kept = (before * d_after).sum((-1, -2)).unsqueeze(-1) * gates.total.squeeze(-1)
+        d_decay = chunks.join(d_log_decay_of_heads(pairs, reads, writes, kept).unsqueeze(-1)).squeeze(-1)
+    d_attn.mul_(gates.pair)
+    d_a.mul_(gates.pair).diagonal(dim1=-2, dim2=-1).zero_()
+    d_q.baddbmm_(d_attn, w, alpha=scale)
+    d_k.baddbmm_(d_a, w)
+    d_w.baddbmm_(d_attn.mT, q, alpha=scale).baddbmm_(d_a.mT, k)
+    d_beta = (d_w * k).sum(-1, keepdim=True)
+    d_k.addcmul_(d_w, beta)
+    d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if needs[-1] else None
+    d_q, d_k, d_v, d_beta = (chunks.join(x) for x in (d_q, d_k, d_v, d_beta))
+    return d_q, d_k, d_v, d_beta.squeeze(-1), d_decay, d_s
+
+
+chunked_delta_rule = recurrence(_forward, _gradients, num_tensors=6, op="delta_rule", instead="delta_rule_recurrent")
 
 
 def _gates(log_decay: Tensor | None, like: Tensor, chunks: Chunks) -> HeadGates:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrids.ops.dplr_chunks import ChunkedDPLR
+from hybrids.ops.dplr_chunks import chunked_dplr
 from hybrids.ops.kernels import find_kernel
 from hybrids.ops.precision import at_compute_dtype, compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
@@ -54,7 +54,7 @@ def dplr(
     with without_autocast(q.device.type):
         x = _prepare(q, k, v, a, b, log_decay, state)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
-        o, new_state = ChunkedDPLR.apply(*x, scale, chunk_size)
+        o, new_state = chunked_dplr(*x, scale, chunk_size)
     return o.to(v.dtype), new_state
 
 

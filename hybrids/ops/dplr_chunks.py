@@ -20,7 +20,7 @@ every block.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,60 +28,56 @@ from torch import Tensor
 
 from hybrids.ops.chunks import Chunks, inverse_of_one_plus
 from hybrids.ops.decay_products import cleared, d_log_decay_of_keys
-from hybrids.ops.derivatives import refuse_second_derivative
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.derivatives import recurrence
 
 
-class ChunkedDPLR(torch.autograd.Function):
+def _cut(q: Tensor, chunk_size: int) -> Chunks:
+    """Chunks of a power of two steps, at most `chunk_size`, and no more than the sequence needs."""
+    return Chunks.of(q, 1 << min(chunk_size.bit_length() - 1, (q.shape[1] - 1).bit_length()))
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor | None,
+    log_decay: Tensor,
+    state: Tensor | None,
+    scale: float,
+    chunk_size: int,
+) -> tuple[Tensor, ...]:
     """b=None: what position i writes is k_i (v_i + S^T a_i)^T."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        a: Tensor,
-        b: Tensor | None,
-        log_decay: Tensor,
-        state: Tensor | None,
-        scale: float,
-        chunk_size: int,
-    ) -> tuple[Tensor, Tensor]:
-        # A power of two steps, and no more than the sequence needs.
-        chunks = Chunks.of(q, 1 << min(chunk_size.bit_length() - 1, (q.shape[1] - 1).bit_length()))
-        q, v, decay = chunks.split(q * scale), chunks.split(v), cleared(chunks.split(log_decay).exp())
-        reads = torch.stack([q * decay, chunks.split(a)], dim=2)
-        writes = torch.stack([chunks.split(x) for x in (k, b) if x is not None], dim=2)
-        spans = _Spans.of(decay)
-        pairs = _pairs(reads, writes, spans, decay)
-        _diagonal(pairs).copy_((q.unsqueeze(2) * writes).sum(-1))
-        read, inverse = _scores(pairs, 0, -1), inverse_of_one_plus(-_scores(pairs, 1, -1))
-        q_in, a_in = (reads * spans.before.unsqueeze(2)).unbind(2)
-        w_out = (writes * spans.until.unsqueeze(2)).unbind(2)
-        is_shared = b is None
-        given = None if is_shared else torch.bmm(w_out[0].mT, v)
-        own = torch.bmm(inverse, v if is_shared else torch.bmm(_scores(pairs, 1, 0), v))
-        removed = torch.bmm(inverse, a_in)
-        written, states = _scan(own, removed, w_out[-1], given, spans.total, state, chunks)
-        o = torch.bmm(q_in, states[:-1].flatten(0, 1)).baddbmm_(read, written)
-        if not is_shared:
-            o.baddbmm_(_scores(pairs, 0, 0), v)
-        ctx.save_for_backward(q, v, reads, writes, decay, *spans, pairs, inverse, removed, written, states)
-        ctx.chunks, ctx.scale, ctx.has_state = chunks, scale, state is not None
-        return chunks.join(o), states[-1].unflatten(0, (chunks.batch, chunks.heads)).clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("dplr", "dplr_recurrent")
-        with without_autocast(grad_outputs[0].device.type):
-            return *_gradients(ctx, *grad_outputs), None, None
+    chunks = _cut(q, chunk_size)
+    q, v, decay = chunks.split(q * scale), chunks.split(v), cleared(chunks.split(log_decay).exp())
+    reads = torch.stack([q * decay, chunks.split(a)], dim=2)
+    writes = torch.stack([chunks.split(x) for x in (k, b) if x is not None], dim=2)
+    spans = _Spans.of(decay)
+    pairs = _pairs(reads, writes, spans, decay)
+    _diagonal(pairs).copy_((q.unsqueeze(2) * writes).sum(-1))
+    read, inverse = _scores(pairs, 0, -1), inverse_of_one_plus(-_scores(pairs, 1, -1))
+    q_in, a_in = (reads * spans.before.unsqueeze(2)).unbind(2)
+    w_out = (writes * spans.until.unsqueeze(2)).unbind(2)
+    is_shared = b is None
+    given = None if is_shared else torch.bmm(w_out[0].mT, v)
+    own = torch.bmm(inverse, v if is_shared else torch.bmm(_scores(pairs, 1, 0), v))
+    removed = torch.bmm(inverse, a_in)
+    written, states = _scan(own, removed, w_out[-1], given, spans.total, state, chunks)
+    o = torch.bmm(q_in, states[:-1].flatten(0, 1)).baddbmm_(read, written)
+    if not is_shared:
+        o.baddbmm_(_scores(pairs, 0, 0), v)
+    saved = (q, v, reads, writes, decay, *spans, pairs, inverse, removed, written)
+    new_state = states[-1].unflatten(0, (chunks.batch, chunks.heads)).clone()
+    return chunks.join(o), new_state, states.transpose(0, 1), *map(chunks.rows, saved)
 
 
-def _gradients(ctx: Any, d_o: Tensor, d_state: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(
+    d_o: Tensor, d_state: Tensor, needs: tuple[bool, ...], scale: float, chunk_size: int, *saved: Tensor
+) -> tuple[Tensor | None, ...]:
     """Of q, k, v, a, b, log_decay and state."""
-    q, v, reads, writes, decay, *saved, pairs, inverse, removed, written, states = ctx.saved_tensors
-    chunks, spans, is_shared = ctx.chunks, _Spans(*saved), writes.shape[2] == 1
+    chunks, states = _cut(d_o, chunk_size), saved[0].transpose(0, 1)
+    q, v, reads, writes, decay, *spans, pairs, inverse, removed, written = map(chunks.from_rows, saved[1:])
+    spans, is_shared = _Spans(*spans), writes.shape[2] == 1
     d_o = chunks.split(d_o)
     w_out = (writes * spans.until.unsqueeze(2)).unbind(2)
     d_written, d_states = torch.bmm(_scores(pairs, 0, -1).mT, d_o), torch.empty_like(states)
@@ -102,15 +98,18 @@ def _gradients(ctx: Any, d_o: Tensor, d_state: Tensor) -> tuple[Tensor | None, .
     d_log_decay.addcmul_(reads[:, :, 0], d_reads[:, :, 0])  # a query reads after its own step decays
     d_log_decay = chunks.join(d_log_decay)
     d_diagonal = _diagonal(d_pairs).unsqueeze(-1)
-    d_q = (d_reads[:, :, 0] * decay).add_((d_diagonal * writes).sum(2)).mul_(ctx.scale)
+    d_q = (d_reads[:, :, 0] * decay).add_((d_diagonal * writes).sum(2)).mul_(scale)
     d_k, *d_b = d_writes.addcmul_(d_diagonal, q.unsqueeze(2)).unbind(2)
     d_v = d_unknown
     if not is_shared:
         d_v = torch.bmm(_scores(pairs, 1, 0).mT, d_unknown)
         d_v.baddbmm_(_scores(pairs, 0, 0).mT, d_o).baddbmm_(w_out[0], d_after)
-    d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if ctx.has_state else None
+    d_s = d_states[0].unflatten(0, (chunks.batch, chunks.heads)) if needs[-1] else None
     d_q, d_k, d_v, d_a = (chunks.join(x) for x in (d_q, d_k, d_v, d_reads[:, :, 1]))
     return d_q, d_k, d_v, d_a, None if is_shared else chunks.join(d_b[0]), d_log_decay, d_s
+
+
+chunked_dplr = recurrence(_forward, _gradients, num_tensors=7, op="dplr", instead="dplr_recurrent")
 
 
 class _Spans(NamedTuple):

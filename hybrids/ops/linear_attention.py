@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybrids.ops.heads import repeat_heads
 from hybrids.ops.kernels import find_kernel
-from hybrids.ops.linear_attention_chunks import PerHead, PerKey
+from hybrids.ops.linear_attention_chunks import per_head, per_key
 from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
@@ -50,11 +50,11 @@ def linear_attention(
     if q.shape[1] == 1:
         return linear_attention_recurrent(q, k, v, state, log_decay=log_decay, scale=scale)
     with without_autocast(q.device.type):
-        out_dtype, form = v.dtype, PerHead
+        out_dtype, form = v.dtype, per_head
         q, k, v, log_decay, state = _prepare(q, k, v, log_decay, state, scale)
         if log_decay is not None and log_decay.ndim == 4:
-            q, k, form = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2]), PerKey
-        o, new_state = form.apply(q, k, v, log_decay, state, chunk_size)
+            q, k, form = repeat_heads(q, v.shape[2]), repeat_heads(k, v.shape[2]), per_key
+        o, new_state = form(q, k, v, log_decay, state, chunk_size)
     return o.to(out_dtype), new_state
 
 

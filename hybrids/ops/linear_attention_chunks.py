@@ -13,7 +13,6 @@ The backward pass is written out: autograd would keep every intermediate.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,8 +27,7 @@ from hybrids.ops.decay_products import (
     d_log_decay_of_keys,
     levels,
 )
-from hybrids.ops.derivatives import refuse_second_derivative
-from hybrids.ops.precision import without_autocast
+from hybrids.ops.derivatives import recurrence
 
 
 def _cut(q: Tensor, chunk_size: int) -> Chunks:
@@ -42,119 +40,120 @@ def _total(since: Float[Tensor, "*R X C W"], chunks: Chunks) -> Float[Tensor, "*
     return since[..., -1, :].unflatten(-2, (chunks.num, -1)).unsqueeze(-1)
 
 
-class PerHead(torch.autograd.Function):
+def _per_head(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, chunk_size: int
+) -> tuple[Tensor, ...]:
     """No gate, or one per head; heads of values may share queries and keys."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, chunk_size: int
-    ) -> tuple[Tensor, Tensor]:
-        chunks = _cut(q, chunk_size)
-        q, k, v = chunks.split(q), chunks.split(k), chunks.split_shared(v)
-        scores, v_out, total, since, until, read = torch.bmm(q, k.mT), v, None, None, None, None
-        if log_decay is None:
-            pair = torch.ones_like(scores[0]).tril()
-            attn = (scores * pair).expand(len(v), *scores.shape)
-        else:
-            since, until, pair = HeadGates.of(chunks.split_shared(log_decay.unsqueeze(-1)))
-            attn, v_out, total = scores * pair, v * until, _total(since, chunks)
-        states = _scan(k, v_out, total, state, chunks)
-        o = torch.empty_like(v)
-        for o_r, s_r in zip(o, states, strict=True):
-            torch.bmm(q, s_r[:-1].flatten(0, 1), out=o_r)
-        if since is not None:
-            read = o.mul_(since).clone()
-        o.flatten(0, 1).baddbmm_(attn.flatten(0, 1), v.flatten(0, 1))
-        ctx.save_for_backward(q, k, v, attn, pair, states, since, until, read)
-        ctx.chunks, ctx.has_state = chunks, state is not None
-        return chunks.join_shared(o), chunks.join_state(states[:, -1])
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("linear_attention", "linear_attention_recurrent")
-        d_o, d_state = grad_outputs
-        q, k, v, attn, pair, states, since, until, read = ctx.saved_tensors
-        chunks, d_decay = ctx.chunks, None
-        with without_autocast(q.device.type):
-            d_o = chunks.split_shared(d_o)
-            d_read, v_out, total = d_o, v, None
-            if since is not None:
-                d_read, v_out, total = d_o * since, v * until, _total(since, chunks)
-            d_states = _scan_back(q, d_read, total, chunks.split_state(d_state), chunks)
-            d_v = torch.empty_like(v)
-            for d_v_r, d_s_r in zip(d_v, d_states, strict=True):
-                torch.bmm(k, d_s_r[1:].flatten(0, 1), out=d_v_r)
-            d_attn = torch.bmm(d_o.flatten(0, 1), v.flatten(0, 1).mT).view_as(attn)
-            if since is not None:
-                d_v.mul_(until)
-            if total is not None and ctx.needs_input_grad[3]:
-                parts = (d_attn * attn, (d_o * read).sum(-1), (d_v * v).sum(-1))
-                d_decay = d_log_decay_of_heads(*parts, _d_total(states, d_states, total).sum(-2).flatten(1, 2))
-                d_decay = chunks.join_shared(d_decay.unsqueeze(-1)).squeeze(-1)
-            d_v.flatten(0, 1).baddbmm_(attn.flatten(0, 1).mT, d_o.flatten(0, 1))
-            d_scores = d_attn.mul_(pair).sum(0) if len(v) > 1 else d_attn.mul_(pair)[0]
-            d_q, d_k = torch.bmm(d_scores, k), torch.bmm(d_scores.mT, q)
-            for d_read_r, v_r, s_r, d_s_r in zip(d_read, v_out, states, d_states, strict=True):
-                d_q.baddbmm_(d_read_r, s_r[:-1].flatten(0, 1).mT)
-                d_k.baddbmm_(v_r, d_s_r[1:].flatten(0, 1).mT)
-            d_s = chunks.join_state(d_states[:, 0]) if ctx.has_state else None
-            d_q, d_k, d_v = chunks.join(d_q), chunks.join(d_k), chunks.join_shared(d_v)
-        return d_q, d_k, d_v, d_decay, d_s, None
+    chunks = _cut(q, chunk_size)
+    q, k, v = chunks.split(q), chunks.split(k), chunks.split_shared(v)
+    scores, v_out, total, gates = torch.bmm(q, k.mT), v, None, ()
+    if log_decay is None:
+        pair = torch.ones_like(scores[0]).tril()
+        attn = (scores * pair).expand(len(v), *scores.shape)
+    else:
+        gates = HeadGates.of(chunks.split_shared(log_decay.unsqueeze(-1)))
+        attn, v_out, total = scores * gates.pair, v * gates.until, _total(gates.since, chunks)
+    states = _scan(k, v_out, total, state, chunks)
+    o = torch.empty_like(v)
+    for o_r, s_r in zip(o, states, strict=True):
+        torch.bmm(q, s_r[:-1].flatten(0, 1), out=o_r)
+    if gates:
+        gates = *gates, o.mul_(gates.since).clone()
+    o.flatten(0, 1).baddbmm_(attn.flatten(0, 1), v.flatten(0, 1))
+    saved = [chunks.rows(q), chunks.rows(k), *(chunks.rows(x, 1) for x in (v, attn, *gates))]
+    return chunks.join_shared(o), chunks.join_state(states[:, -1]), states.movedim(2, 0), *saved
 
 
-class PerKey(torch.autograd.Function):
+def _per_head_gradients(
+    d_o: Tensor, d_state: Tensor, needs: tuple[bool, ...], chunk_size: int, *saved: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Of q, k, v, log_decay and state."""
+    states, q, k = saved[0].movedim(0, 2), *map(Chunks.from_rows, saved[1:3])
+    v, attn, *rest = (Chunks.from_rows(x, 1) for x in saved[3:])
+    chunks, d_decay = _cut(d_o[:, :, :: len(v)], chunk_size), None
+    d_o = chunks.split_shared(d_o)
+    gates = HeadGates(*rest[:3]) if rest else None
+    d_read, v_out, total, pair = d_o, v, None, torch.ones_like(attn[0, 0]).tril() if gates is None else gates.pair
+    if gates is not None:
+        d_read, v_out, total = d_o * gates.since, v * gates.until, _total(gates.since, chunks)
+    d_states = _scan_back(q, d_read, total, chunks.split_state(d_state), chunks)
+    d_v = torch.empty_like(v)
+    for d_v_r, d_s_r in zip(d_v, d_states, strict=True):
+        torch.bmm(k, d_s_r[1:].flatten(0, 1), out=d_v_r)
+    d_attn = torch.bmm(d_o.flatten(0, 1), v.flatten(0, 1).mT).view_as(attn)
+    if gates is not None:
+        d_v.mul_(gates.until)
+    if gates is not None and needs[3]:
+        parts = (d_attn * attn, (d_o * rest[3]).sum(-1), (d_v * v).sum(-1))
+        kept = _d_total(states, d_states, _total(gates.since, chunks)).sum(-2).flatten(1, 2)
+        d_decay = d_log_decay_of_heads(*parts, kept)
+        d_decay = chunks.join_shared(d_decay.unsqueeze(-1)).squeeze(-1)
+    d_v.flatten(0, 1).baddbmm_(attn.flatten(0, 1).mT, d_o.flatten(0, 1))
+    d_scores = d_attn.mul_(pair).sum(0) if len(v) > 1 else d_attn.mul_(pair)[0]
+    d_q, d_k = torch.bmm(d_scores, k), torch.bmm(d_scores.mT, q)
+    for d_read_r, v_r, s_r, d_s_r in zip(d_read, v_out, states, d_states, strict=True):
+        d_q.baddbmm_(d_read_r, s_r[:-1].flatten(0, 1).mT)
+        d_k.baddbmm_(v_r, d_s_r[1:].flatten(0, 1).mT)
+    d_s = chunks.join_state(d_states[:, 0]) if needs[-1] else None
+    d_q, d_k, d_v = chunks.join(d_q), chunks.join(d_k), chunks.join_shared(d_v)
+    return d_q, d_k, d_v, d_decay, d_s
+
+
+def _per_key(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None, chunk_size: int
+) -> tuple[Tensor, ...]:
     """One gate per key feature; every head of values has its own queries and keys."""
+    chunks = _cut(q, chunk_size)
+    q, k, v = chunks.split(q), chunks.split(k), chunks.split(v)
+    decay = cleared(chunks.split(log_decay).exp())
+    since, until = decay.clone(), torch.ones_like(decay)
+    attn = torch.diag_embed((q * k).sum(-1))
+    for late, early, query, key in _halves(q, k, since, until):
+        block = torch.bmm((late * query).flatten(0, 1), (early * key).flatten(0, 1).mT)
+        blocks(attn, late.shape[2]).copy_(block.unflatten(0, late.shape[:2]))
+    states = _scan(k * until, v.unsqueeze(0), _total(since, chunks).unsqueeze(0), state, chunks)
+    o = torch.bmm(q * since, states[0, :-1].flatten(0, 1)).baddbmm_(attn, v)
+    saved = [chunks.rows(x) for x in (q, k, v, decay, attn)]
+    return chunks.join(o), chunks.join_state(states[:, -1]), states.movedim(2, 0), *saved
 
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None, chunk_size: int
-    ) -> tuple[Tensor, Tensor]:
-        chunks = _cut(q, chunk_size)
-        q, k, v = chunks.split(q), chunks.split(k), chunks.split(v)
-        decay = cleared(chunks.split(log_decay).exp())
-        since, until = decay.clone(), torch.ones_like(decay)
-        attn = torch.diag_embed((q * k).sum(-1))
-        for late, early, query, key in _halves(q, k, since, until):
-            block = torch.bmm((late * query).flatten(0, 1), (early * key).flatten(0, 1).mT)
-            blocks(attn, late.shape[2]).copy_(block.unflatten(0, late.shape[:2]))
-        states = _scan(k * until, v.unsqueeze(0), _total(since, chunks).unsqueeze(0), state, chunks)
-        o = torch.bmm(q * since, states[0, :-1].flatten(0, 1)).baddbmm_(attn, v)
-        ctx.save_for_backward(q, k, v, decay, attn, states)
-        ctx.chunks, ctx.has_state = chunks, state is not None
-        return chunks.join(o), chunks.join_state(states[:, -1])
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("linear_attention", "linear_attention_recurrent")
-        d_o, d_state = grad_outputs
-        q, k, v, decay, attn, states = ctx.saved_tensors
-        chunks = ctx.chunks
-        with without_autocast(q.device.type):
-            d_o, since, until = chunks.split(d_o), decay.clone(), torch.ones_like(decay)
-            d_attn = torch.bmm(d_o, v.mT)
-            diagonal = d_attn.diagonal(dim1=1, dim2=2).unsqueeze(-1)
-            d_q, d_k, terms = diagonal * k, diagonal * q, []
-            for late, early, query, key in _halves(q, k, since, until):
-                half, q_in, k_out = late.shape[2], late * query, early * key
-                block = blocks(d_attn, half).flatten(0, 1)
-                d_late = torch.bmm(block, k_out.flatten(0, 1)).view_as(late)
-                d_early = torch.bmm(block.mT, q_in.flatten(0, 1)).view_as(early)
-                d_q.unflatten(1, (-1, 2, half))[:, :, 1].addcmul_(d_late, query)
-                d_k.unflatten(1, (-1, 2, half))[:, :, 0].addcmul_(d_early, key)
-                terms.append((q_in.mul_(d_late), k_out.mul_(d_early)))
-            total, q_in, k_out = _total(since, chunks).unsqueeze(0), q * since, k * until
-            d_states = _scan_back(q_in, d_o.unsqueeze(0), total, chunks.split_state(d_state), chunks)
-            before, after = states[0, :-1].flatten(0, 1), d_states[0, 1:].flatten(0, 1)
-            d_v = torch.bmm(k_out, after).baddbmm_(attn.mT, d_o)
-            d_read, d_written = torch.bmm(d_o, before.mT), torch.bmm(v, after.mT)
-            d_q.addcmul_(d_read, since)
-            d_k.addcmul_(d_written, until)
-            d_total = _d_total(states, d_states, total)[0].flatten(0, 1).mT
-            d_since = q_in.mul_(d_read)
-            d_decay = d_log_decay_of_keys(d_since, k_out.mul_(d_written), d_total, terms).add_(d_since)
-            d_s = chunks.join_state(d_states[:, 0]) if ctx.has_state else None
-            d_q, d_k, d_v = (chunks.join(x) for x in (d_q, d_k, d_v))
-        return d_q, d_k, d_v, chunks.join(d_decay), d_s, None
+def _per_key_gradients(
+    d_o: Tensor, d_state: Tensor, needs: tuple[bool, ...], chunk_size: int, *saved: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Of q, k, v, log_decay and state."""
+    chunks, states = _cut(d_o, chunk_size), saved[0].movedim(0, 2)
+    q, k, v, decay, attn = map(chunks.from_rows, saved[1:])
+    d_o, since, until = chunks.split(d_o), decay.clone(), torch.ones_like(decay)
+    d_attn = torch.bmm(d_o, v.mT)
+    diagonal = d_attn.diagonal(dim1=1, dim2=2).unsqueeze(-1)
+    d_q, d_k, terms = diagonal * k, diagonal * q, []
+    for late, early, query, key in _halves(q, k, since, until):
+        half, q_in, k_out = late.shape[2], late * query, early * key
+        block = blocks(d_attn, half).flatten(0, 1)
+        d_late = torch.bmm(block, k_out.flatten(0, 1)).view_as(late)
+        d_early = torch.bmm(block.mT, q_in.flatten(0, 1)).view_as(early)
+        d_q.unflatten(1, (-1, 2, half))[:, :, 1].addcmul_(d_late, query)
+        d_k.unflatten(1, (-1, 2, half))[:, :, 0].addcmul_(d_early, key)
+        terms.append((q_in.mul_(d_late), k_out.mul_(d_early)))
+    total, q_in, k_out = _total(since, chunks).unsqueeze(0), q * since, k * until
+    d_states = _scan_back(q_in, d_o.unsqueeze(0), total, chunks.split_state(d_state), chunks)
+    before, after = states[0, :-1].flatten(0, 1), d_states[0, 1:].flatten(0, 1)
+    d_v = torch.bmm(k_out, after).baddbmm_(attn.mT, d_o)
+    d_read, d_written = torch.bmm(d_o, before.mT), torch.bmm(v, after.mT)
+    d_q.addcmul_(d_read, since)
+    d_k.addcmul_(d_written, until)
+    d_total = _d_total(states, d_states, total)[0].flatten(0, 1).mT
+    d_since = q_in.mul_(d_read)
+    d_decay = d_log_decay_of_keys(d_since, k_out.mul_(d_written), d_total, terms).add_(d_since)
+    d_s = chunks.join_state(d_states[:, 0]) if needs[-1] else None
+    d_q, d_k, d_v = (chunks.join(x) for x in (d_q, d_k, d_v))
+    return d_q, d_k, d_v, chunks.join(d_decay), d_s
+
+
+per_head, per_key = (
+    recurrence(*functions, num_tensors=5, op="linear_attention", instead="linear_attention_recurrent")
+    for functions in ((_per_head, _per_head_gradients), (_per_key, _per_key_gradients))
+)
 
 
 def _halves(q: Tensor, k: Tensor, since: Tensor, until: Tensor) -> Iterator[tuple[Tensor, ...]]:

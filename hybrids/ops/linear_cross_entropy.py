@@ -7,13 +7,13 @@ Within a block, with l the logits of a row, m their maximum and t the target:
 The division by z is applied to the D columns around the block instead of to its logits.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hybrids.ops.derivatives import refuse_second_derivative
+from hybrids.ops.derivatives import FirstGradient, Function
 from hybrids.ops.precision import compute_dtype, without_autocast
 
 CPU_BLOCK = 2**20
@@ -37,31 +37,63 @@ def linear_cross_entropy(
 
     Logits, softmax and loss are computed in float32, or float64 if an input is float64, autocast or not; the
     gradients are rounded to the dtypes of the inputs once, at the end. Never waits for the device. Traced by
-    `torch.compile` as one opaque operation. RuntimeError where a graph of the gradient is asked for.
+    `torch.compile` as one opaque operation. RuntimeError where a second derivative is taken.
     """
-    track = torch.is_grad_enabled()
-    needs = (track and x.requires_grad, track and weight.requires_grad)
-    loss, correct = _LinearCrossEntropy.apply(x, weight, targets, valid, *needs)
+    loss, correct, *_ = _LinearCrossEntropy.call(x, weight, targets, valid, *_needs(x, weight))
     return loss, correct
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, valid: Tensor, needs_x: bool, needs_weight: bool
-    ) -> tuple[Tensor, Tensor]:
-        loss, correct, dx, dweight = _loss_and_gradients(x, weight, targets, valid, needs_x, needs_weight)
-        ctx.save_for_backward(dx, dweight)
-        ctx.mark_non_differentiable(correct)
-        ctx.needs, ctx.dtypes = (needs_x, needs_weight), (x.dtype, weight.dtype)
-        return loss, correct
+def _needs(*tensors: Tensor) -> list[bool]:
+    """Which of them get a gradient."""
+    return [torch.is_grad_enabled() and x.requires_grad for x in tensors]
+
+
+@no_type_check  # at run time: torch.compile does not trace around the checks of tests
+class _LinearCrossEntropy(Function):
+    """Loss, correct, and the gradients of the loss, which are no results but what the backward pass needs."""
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("linear_cross_entropy", "F.cross_entropy of the logits")
-        parts = zip(ctx.saved_tensors, ctx.needs, ctx.dtypes, strict=True)
-        grads = [(part * grad_outputs[0]).to(dtype) if need else None for part, need, dtype in parts]
-        return *grads, None, None, None, None
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return _loss_and_gradients(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        loss, correct, *gradients = output
+        ctx.save_for_backward(loss, *gradients)
+        ctx.mark_non_differentiable(correct, *gradients)
+        ctx.needs, ctx.dtypes = inputs[4:], (inputs[0].dtype, inputs[1].dtype)
+        if not torch.compiler.is_compiling():  # which knows no other way than zeros for what is not differentiated
+            ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad, (loss, *gradients) = grad_outputs[0], ctx.saved_tensors
+        if grad is None:
+            return (None,) * 6
+        scaled = _Scaled.forward if torch.compiler.is_compiling() else _Scaled.call
+        parts = zip(gradients, ctx.needs, ctx.dtypes, strict=True)
+        found = [None if not need else scaled(part, grad, dtype, loss) for part, need, dtype in parts]
+        return *found, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """One after the other: each is large, and has a mean of its own."""
+        needs = [given or found for given, found in zip(args[4:], _needs(*args[:2]), strict=True)]
+        inputs = list(zip(args[:4], in_dims[:4], strict=True))
+        slices = ([x if dim is None else x.select(dim, i) for x, dim in inputs] for i in range(info.batch_size))
+        results = zip(*(_LinearCrossEntropy.call(*x, *needs) for x in slices), strict=True)
+        return tuple(map(torch.stack, results)), (0, 0, 0, 0)
+
+
+class _Scaled(FirstGradient):
+    """The gradient of the loss, times what comes from outside; the loss links it to the inputs."""
+
+    op, instead = "linear_cross_entropy", "F.cross_entropy of the logits"
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(part: Tensor, grad: Tensor, dtype: torch.dtype, loss: Any) -> Tensor:
+        return (part * grad).to(dtype)
 
 
 # One opaque operation for torch.compile, which would otherwise unroll the loop over blocks.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hybrids.ops.derivatives import refuse_second_derivative
+from hybrids.ops.derivatives import recurrence
 from hybrids.ops.precision import at_compute_dtype, without_autocast
 from hybrids.ops.shapes import check_shapes
 
@@ -34,7 +34,8 @@ def scan(
     with without_autocast(x.device.type):
         out_dtype = x.dtype
         x, dt, A, B, C, D, state = prepare(x, dt, A, B, C, D, state)
-        y, new_state = _SelectiveScan.apply(x, dt, A, B, C, state, chunk_size, kernel)
+        x, dt, B, C = (t.contiguous() for t in (x, dt, B, C))
+        y, new_state = _scan(x, dt, B, C, A.t().contiguous().unsqueeze(0), state, chunk_size, kernel)
         if D is not None:
             y = torch.addcmul(y, x, D)
     return y.to(out_dtype), new_state
@@ -61,29 +62,28 @@ def check_inputs(
     check_shapes({**needed, "D": (D, (width,)), "state": (state, (batch, *A.shape))})
 
 
-class _SelectiveScan(torch.autograd.Function):
-    """The scan and its gradient on either backend; inside, A is [N D] and states are [B N D]: D is the long axis."""
+def _forward(
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, a: Tensor, state: Tensor, chunk_size: int | None, kernel: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """On either backend. Inside, A is [1 N D], or [B N D] where each row has its own, and states are [B N D]: D is the
+    long axis. Kept are the inputs and the state before every chunk."""
+    inputs = (t.contiguous() for t in (x, dt, B, C, a))  # as they are, but under vmap
+    y, starts = kernel.forward(*inputs, state.transpose(1, 2), chunk_size)
+    return y, starts[-1].transpose(1, 2).contiguous(), starts[:-1].transpose(0, 1)
 
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
-        x, dt, A, B, C, state, chunk_size, kernel = args
-        sequence = [t.contiguous() for t in (x, dt, B, C)]
-        a = A.t().contiguous()
-        y, starts = kernel.forward(*sequence, a, state.transpose(1, 2), chunk_size)
-        ctx.save_for_backward(*sequence, a, starts[:-1])
-        ctx.chunk_size, ctx.kernel = chunk_size, kernel
-        return y, starts[-1].transpose(1, 2).contiguous()
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("selective_scan", "selective_scan_recurrent")
-        d_y, d_state = grad_outputs
-        with without_autocast(d_y.device.type):
-            d_x, d_dt, d_B, d_C, d_A, d_start = ctx.kernel.backward(
-                d_y.contiguous(), d_state.transpose(1, 2).contiguous(), *ctx.saved_tensors, ctx.chunk_size
-            )
-        return d_x, d_dt, d_A.t(), d_B, d_C, d_start.transpose(1, 2), None, None
+def _gradients(
+    d_y: Tensor, d_state: Tensor, needs: tuple[bool, ...], chunk_size: int | None, kernel: Any, *saved: Tensor
+) -> tuple[Tensor, ...]:
+    *inputs, starts = saved
+    parts = (t.contiguous() for t in (d_y, d_state.transpose(1, 2), *inputs, starts.transpose(0, 1)))
+    *d_inputs, d_start = kernel.backward(*parts, chunk_size)
+    return *d_inputs, d_start.transpose(1, 2)
 
+
+_scan = recurrence(
+    _forward, _gradients, num_tensors=6, num_kept=5, op="selective_scan", instead="selective_scan_recurrent"
+)
 
 CHUNK_ELEMENTS = 2**19
 """Of decays or states laid out at once by default: a few megabytes, which stay in a core's cache."""
@@ -101,7 +101,7 @@ class TorchKernel:
         x: Tensor, dt: Tensor, B: Tensor, C: Tensor, a: Tensor, state: Tensor, chunk_size: int | None
     ) -> tuple[Tensor, Tensor]:
         """Outputs, and the states before every chunk and after the last."""
-        starts, outputs = [state], []
+        a, starts, outputs = a.unsqueeze(1), [state], []
         for dt_c, u_c, B_c, C_c in _cut(chunk_size, state, dt, dt * x, B, C):
             h = _states(_decays(dt_c, a), dt_c, u_c, B_c, a, starts[-1])
             starts.append(h[:, -1].clone())  # a view would keep the whole chunk alive
@@ -120,8 +120,8 @@ class TorchKernel:
         starts: Tensor,
         chunk_size: int | None,
     ) -> tuple[Tensor, ...]:
-        """Gradients of x, dt, B, C, A [N D] and the state [B N D]."""
-        d_a, parts = torch.zeros_like(a), []
+        """Gradients of x, dt, B, C, A, at its shape, and the state [B N D]."""
+        d_a, parts, a = torch.zeros_like(a), [], a.unsqueeze(1)
         for i, chunk in reversed(list(enumerate(_cut(chunk_size, d_state, d_y, x, dt, B, C)))):
             part, d_a_c, d_state = _chunk_gradients(a, starts[i], d_state, *chunk)
             parts.append(part)
@@ -143,14 +143,16 @@ def _cut(chunk_size: int | None, state: Tensor, *sequences: Tensor) -> Iterator[
 
 
 def _decays(dt: Tensor, a: Tensor) -> Tensor:
-    """exp(dt A), [B C N D]."""
+    """exp(dt A), [B C N D]; A is [1 1 N D] or [B 1 N D] from here on."""
     return torch.threshold_(dt.unsqueeze(2) * a, LOWEST, -torch.inf).exp_()
 
 
 def _num_groups(state: Tensor, time: int) -> int:
     """Into how many stretches a chunk is cut to be scanned side by side: small states would be all call overhead."""
     most = min(STEP_ELEMENTS // state.numel(), math.isqrt(time))
-    return max((n for n in range(1, most + 1) if time % n == 0), default=1)
+    return max(
+        [n for n in range(1, most + 1) if time % n == 0] or [1]
+    )  # of a generator torch.compile traces no maximum
 
 
 def _states(decays: Tensor, dt: Tensor, u: Tensor, B: Tensor, a: Tensor, start: Tensor) -> Tensor:
@@ -218,6 +220,7 @@ def _chunk_gradients(
     d_start = q[:, 0].clone()
     q[:, 0] *= start
     q[:, 1:] *= h[:, :-1]
-    d_a = (q * dt.unsqueeze(2)).flatten(0, 1).sum(0)
+    d_rate = q * dt.unsqueeze(2)
+    d_a = d_rate.sum(1) if len(a) > 1 else d_rate.flatten(0, 1).sum(0, keepdim=True)
     d_dt = q.mul_(a).sum(2).addcmul_(x, d_u)
     return (dt * d_u, d_dt, d_B, d_C), d_a, d_start

@@ -70,6 +70,7 @@ template <class R> struct Scan {
   typedef typename Lanes<R>::V V;
   static constexpr int64_t WIDTH = sizeof(V) / sizeof(R);
   int64_t batch, time, width, states, chunk, parts, threads;
+  int64_t rates;  // elements of A from one row to the next, 0 where all rows share it
 
   static V load(const R* from, int64_t lanes) {
     V v = {};
@@ -107,7 +108,8 @@ template <class R> struct Scan {
       std::vector<V> h(states), a(states);
       tiles(part, [&](int64_t d, int64_t lanes) {
         auto state = [&](int64_t i, int64_t n) { return starts + ((i * batch + row) * states + n) * width + d; };
-        for (int64_t n = 0; n < states; ++n) h[n] = load(state(0, n), lanes), a[n] = load(A + n * width + d, lanes);
+        for (int64_t n = 0; n < states; ++n)
+          h[n] = load(state(0, n), lanes), a[n] = load(A + row * rates + n * width + d, lanes);
         for (int64_t t = 0; t < time; ++t) {
           const int64_t at = row * time + t;
           const V step = load(dt + at * width + d, lanes), u = step * load(x + at * width + d, lanes);
@@ -139,7 +141,7 @@ template <class R> struct Scan {
           auto place = [&](int64_t n) { return (row * states + n) * width + d; };
           const R* state = starts + start / chunk * batch * states * width;
           for (int64_t n = 0; n < states; ++n) {
-            h[n] = load(state + place(n), lanes), a[n] = load(A + n * width + d, lanes);
+            h[n] = load(state + place(n), lanes), a[n] = load(A + row * rates + n * width + d, lanes);
             r[n] = load(d_state + place(n), lanes), d_a[n] = load(d_A + place(n), lanes);
           }
           for (int64_t t = 0; t < length; ++t) {
@@ -183,10 +185,10 @@ template <class R> struct Scan {
 
 #define EXPORT(R, name) \
   extern "C" void forward_##name(const int64_t* s, R** p) { \
-    Scan<R>{s[0], s[1], s[2], s[3], s[4], s[5], s[6]}.forward(p[0], p[1], p[2], p[3], p[4], p[5], p[6]); \
+    Scan<R>{s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]}.forward(p[0], p[1], p[2], p[3], p[4], p[5], p[6]); \
   } \
   extern "C" void backward_##name(const int64_t* s, R** p) { \
-    Scan<R>{s[0], s[1], s[2], s[3], s[4], s[5], s[6]} \
+    Scan<R>{s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]} \
         .backward(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12]); \
   }
 EXPORT(float, float32)
@@ -213,7 +215,7 @@ class CppKernel:
         x: Tensor, dt: Tensor, B: Tensor, C: Tensor, a: Tensor, state: Tensor, chunk_size: int | None
     ) -> tuple[Tensor, Tensor]:
         """Outputs, and the states before every chunk and after the last."""
-        sizes = _Sizes(x, B, chunk_size)
+        sizes = _Sizes(x, a, chunk_size)
         y, starts = torch.empty_like(x), x.new_empty(sizes.num_chunks + 1, *state.shape)
         starts[0] = state
         _call("forward", sizes, x, dt, B, C, a, y, starts)
@@ -231,24 +233,26 @@ class CppKernel:
         starts: Tensor,
         chunk_size: int | None,
     ) -> tuple[Tensor, ...]:
-        """Gradients of x, dt, B, C, A [N D] and the state [B N D]."""
-        sizes = _Sizes(x, B, chunk_size)
+        """Gradients of x, dt, B, C, A, at its shape, and the state [B N D]."""
+        sizes = _Sizes(x, a, chunk_size)
         d_x, d_dt, d_a, d_state = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(d_state), d_state.clone()
         d_B, d_C = (x.new_empty(x.shape[0], sizes.parts, *B.shape[1:]) for _ in range(2))
         _call("backward", sizes, d_y, x, dt, B, C, a, starts, d_state, d_x, d_dt, d_B, d_C, d_a)
-        return d_x, d_dt, d_B.sum(1), d_C.sum(1), d_a.sum(0), d_state
+        d_a = d_a if len(a) > 1 else d_a.sum(0, keepdim=True)
+        return d_x, d_dt, d_B.sum(1), d_C.sum(1), d_a, d_state
 
 
 class _Sizes:
     """Sizes of a call, in the order of the fields of `Scan`: rows are shared among threads, and parts of the width."""
 
-    def __init__(self, x: Tensor, B: Tensor, chunk_size: int | None) -> None:
-        batch, time, width = x.shape
-        threads = torch.get_num_threads() if x.numel() * B.shape[-1] > SMALL else 1
+    def __init__(self, x: Tensor, a: Tensor, chunk_size: int | None) -> None:
+        (batch, time, width), states = x.shape, a.shape[1]
+        threads = torch.get_num_threads() if x.numel() * states > SMALL else 1
         chunk = CHUNK_SIZE if chunk_size is None else chunk_size
         self.parts = max(1, min(-(-threads // batch), width // 16))
         self.num_chunks = -(-time // chunk)
-        self.values = (batch, time, width, B.shape[-1], chunk, self.parts, threads)
+        rates = states * width if len(a) > 1 else 0
+        self.values = (batch, time, width, states, chunk, self.parts, threads, rates)
 
 
 def _call(name: str, sizes: _Sizes, *tensors: Tensor) -> None:

@@ -6,7 +6,7 @@
 The kernel is a product of features: the monomials of degree at most 2 of the K numbers of a head, E of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybrids.mixer import Mixer, PublishedSize
+from hybrids.ops.derivatives import Function
 from hybrids.ops.heads import check_counts, split_heads
 from hybrids.ops.kernels import Demand
 from hybrids.ops.linear_attention import linear_attention
@@ -109,16 +110,22 @@ class Based(Mixer[BasedState]):
 
 def _monomials(x: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T H E"]:
     """1, x_i and x_i x_j for i <= j: the products of two of 1, x_1, ... x_K."""
-    return _PairProducts.apply(F.pad(x, (1, 0), value=1.0))  # type: ignore[return-value]
+    return _PairProducts.call(F.pad(x, (1, 0), value=1.0))  # type: ignore[return-value]
 
 
-class _PairProducts(torch.autograd.Function):
+@no_type_check  # at run time: torch.compile does not trace around the checks of tests
+class _PairProducts(Function):
     """x_i x_j for i <= j. Backward through slices, or an index, takes three times as long as these products."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> Tensor:
         return torch.cat([x[..., i : i + 1] * x[..., i:] for i in range(x.shape[-1])], dim=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from hybrids.checks import Subject, channels, checks_for, mixers, modules, run_check
 from hybrids.checks.settings import settings_are_a_schema
+from hybrids.checks.transforms import transforms_agree_with_a_loop
 
 PLANTS, plant = planting()
 
@@ -129,6 +130,34 @@ class Detached(Mean):
 class RootOfZero(Gate):
     def forward(self, x):
         return super().forward(x) + (self.proj.weight.sum() * 0).sqrt()
+
+
+@plant(transforms_agree_with_a_loop, "fails under torch.func: RuntimeError")
+class AsksForANumber(Gate):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > -1e9 else x
+
+
+@plant(transforms_agree_with_a_loop, "vmap of the gradient over stacked layers: the outputs differ from autograd's")
+class KeepsTheFirstOfAStack(Gate):
+    class Keep(torch.autograd.Function):
+        @staticmethod
+        def forward(x):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output): ...
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+        @staticmethod
+        def vmap(info, in_dims, x):
+            return x.select(in_dims[0], 0), None
+
+    def forward(self, x):
+        return super().forward(self.Keep.apply(x))
 
 
 @plant(modules.weights_follow_the_seed, "in_proj.weight differs between two layers built from one seed")

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrids.ops import selective_scan_cpu
+from hybrids.ops.derivatives import Function
 from hybrids.ops.kernels.imports import import_outside
 from hybrids.ops.kernels.inputs import at_one_dtype
 from hybrids.ops.kernels.kernel import Demand, Obstacle, register_kernel
@@ -51,15 +52,21 @@ def selective_scan_on_mamba_ssm(
     x, dt, B, C = (t.transpose(1, 2).contiguous() for t in at_one_dtype(x, dt, B, C))
     skip = None if D is None else D.float()
     y, new_state = interface.selective_scan_fn(x, dt, A.float(), B, C, skip, return_last_state=True)
-    return y.transpose(1, 2), _WithoutGradient.apply(new_state)  # type: ignore[return-value]
+    return y.transpose(1, 2), _WithoutGradient.call(new_state)  # type: ignore[return-value]
 
 
-class _WithoutGradient(torch.autograd.Function):
+class _WithoutGradient(Function):
     """A tensor whose gradient its maker would drop without a word."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept."""
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
