@@ -39,8 +39,7 @@ def decode(
     it asks for; beyond the last one the task answers again.
     """
     batches = [episodes[start : start + batch_size] for start in range(0, len(episodes), batch_size)]
-    with torch.compiler.set_stance("force_eager"):  # a compiled backbone would be compiled again for every length
-        return [one for batch in batches for one in _decode_batch(model, task, batch, is_oracle)]
+    return [one for batch in batches for one in _decode_batch(model, task, batch, is_oracle)]
 
 
 def _decode_batch(model: Model, task: DecodedTask, episodes: Sequence[Episode], is_oracle: bool) -> list[Decoded]:

@@ -1,6 +1,7 @@
 """Token embedding, backbone, final norm and head; the head is applied only where an answer is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,9 +58,14 @@ class Model(nn.Module):
         """What enters the backbone."""
         return self.embedding(tokens) * self.embedding.embedding_dim**0.5
 
-    def answer(self, batch: Batch) -> tuple[Float[Tensor, ""], Bool[Tensor, "B P"]]:
-        """Mean cross-entropy (nats) over the valid answers of a batch, and which answers are right."""
-        x, _ = self.backbone(self.embed(batch.tokens))
+    def answer(
+        self, batch: Batch, backbone: Callable[..., Any] | None = None
+    ) -> tuple[Float[Tensor, ""], Bool[Tensor, "B P"]]:
+        """Mean cross-entropy (nats) over the valid answers of a batch, and which answers are right.
+
+        `backbone` is another form of the model's own, such as the compiled one.
+        """
+        x, _ = (self.backbone if backbone is None else backbone)(self.embed(batch.tokens))
         x = self.norm(gather_positions(x, batch.positions))
         loss, correct = linear_cross_entropy(
             x.flatten(0, 1), self.head.weight, batch.targets.flatten(), batch.valid.flatten()

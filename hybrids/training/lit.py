@@ -77,6 +77,8 @@ class LitModel(LightningModule):
         self.optim = optim
         self.max_steps = max_steps
         self.log_every = log_every
+        self.compiled: Callable[..., Any] | None = None
+        """The backbone that training steps go through; all else, at other sizes, goes through the model as it is."""
         self.check_stop: Callable[[], None] = lambda: None
         """Raises where the run is to end; asked before each batch of an evaluation (TaskData: of training)."""
         self.repeats_validation = False
@@ -88,7 +90,7 @@ class LitModel(LightningModule):
         self.metrics = AnswerMetrics(task)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        loss, _ = self.model.answer(batch)
+        loss, _ = self.model.answer(batch, self.compiled)
         if self.trainer.world_size > 1:
             loss = loss * self._share_of_answers(batch)
         if (self.global_step + 1) % self.log_every == 0:  # each time, the device must be waited for

@@ -161,9 +161,9 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
     if stop.ranks.is_first:
         log_backends(run)
     sizes = measure_sizes(model, task.length)
-    if run.trainer.compile:
-        model.backbone.compile()
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
+    if run.trainer.compile:
+        lit.compiled = torch.compile(model.backbone.forward)
     data = TaskData(task, run.data)
     clock, early = Clock(), StopEarly(run.trainer.target)
     save = SaveCheckpoints(folder.checkpoint_dir, run.identity, folder.metrics_file)

@@ -4,6 +4,7 @@ import functools
 import json
 import random
 
+import jaxtyping
 import pytest
 import torch
 
@@ -225,3 +226,24 @@ def test_the_weight_seed_decides_the_weights(make_run):
     pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert any(not torch.equal(a, c) for a, _, c in pairs)
+
+
+def test_only_training_steps_go_through_the_compiled_backbone(make_run, monkeypatch):
+    """A compiled backbone keeps the sizes of its batches, and would be compiled again for each context of a recall."""
+    shapes, compiled = set(), torch.compile
+
+    def compile_eagerly(function):
+        traced = compiled(function, backend="eager", fullgraph=True)
+
+        def call(x):
+            shapes.add(tuple(x.shape))
+            return traced(x)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
+    plain = train(make_run("trainer.max_steps=2", "trainer.val_every=2", "pattern=L"))
+    result = train(make_run("trainer.max_steps=2", "trainer.val_every=2", "pattern=L", "trainer.compile=true"))
+    assert shapes == {(12, 16, 16)}
+    assert len(result["triangle"]) == 3 and result["step_flops"] == plain["step_flops"]
