@@ -1,19 +1,18 @@
 """Train and evaluate one run with Lightning: start or continue it, test it, write its result."""
 
 import logging
-import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hybrids.model.model import Model
 from hybrids.task import Task
+from hybrids.training.callbacks import Clock, StopEarly, scores_of
 from hybrids.training.checkpoints import load, read_mark
 from hybrids.training.data import TaskData
 from hybrids.training.identity import check_same
@@ -32,55 +31,6 @@ from hybrids.training.stop import NoSignals, Stop
 from hybrids.training.wandb_log import WandbLog, check_names
 
 log = logging.getLogger(__name__)
-
-
-class StopEarly(Callback):
-    """Ends training once the validation accuracy reaches the target, or the loss is no number any more.
-
-    Remembered in checkpoints, so that a run resumed just after that does not train on.
-    """
-
-    def __init__(self, target: float | None) -> None:
-        self.target = target
-        self.reason: str | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop |= self.reason is not None
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        scores = _scores(trainer.callback_metrics, "val")
-        if not math.isfinite(scores["loss"]):
-            self.reason = "diverged"
-        elif self.target is not None and scores["accuracy"] >= self.target:
-            self.reason = "target"
-        trainer.should_stop |= self.reason is not None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"reason": self.reason}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.reason = state_dict["reason"]
-
-
-class Clock(Callback):
-    """Seconds spent training, over all resumes."""
-
-    def __init__(self) -> None:
-        self.before = 0.0
-        self.start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.before = state_dict["seconds"]
 
 
 def build_model(run: Run, task: Task) -> Model:
@@ -176,7 +126,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
         trainer.fit(lit, datamodule=data, ckpt_path=checkpoint)
         steps, stopped = trainer.global_step, early.reason or "max_steps"
         val = _validate_last(trainer, lit, data, save)
-        test = _scores(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+        test = scores_of(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
     result = Result(
         **sizes,
         version=RESULT_VERSION,
@@ -248,7 +198,7 @@ def _validate_last(trainer: Trainer, lit: LitModel, data: TaskData, save: SaveCh
     """
     steps = trainer.global_step
     is_between = bool(steps % trainer.val_check_interval)
-    scores = _scores(trainer.callback_metrics, "val")
+    scores = scores_of(trainer.callback_metrics, "val")
     if is_between:
         save.save(trainer)
     if is_between or not scores:
@@ -257,7 +207,7 @@ def _validate_last(trainer: Trainer, lit: LitModel, data: TaskData, save: SaveCh
         counter._batches_that_stepped -= not is_between
         trainer.validate(lit, datamodule=data, verbose=False)
         counter._batches_that_stepped += not is_between
-        scores = _scores(trainer.callback_metrics, "val")
+        scores = scores_of(trainer.callback_metrics, "val")
     return scores
 
 
@@ -297,11 +247,6 @@ def _build_trainer(
     )
     trainer._signal_connector = NoSignals()  # type: ignore[assignment]
     return trainer
-
-
-def _scores(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
-    prefix = f"{split}/"
-    return {name.removeprefix(prefix): float(value) for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def _summarise(trainer: Trainer, result: Result, *, rate: float) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from damage import change_digit
 from steady_run import RUN, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -20,14 +21,6 @@ def empty(file):
 def change_a_byte(file):
     data = bytearray(file.read_bytes())
     data[len(data) * 2 // 3] ^= 1
-    file.write_bytes(data)
-
-
-def change_a_digit(file):
-    """The last digit of the file that is not a 9 becomes the next one."""
-    data = bytearray(file.read_bytes())
-    at = max(i for i, byte in enumerate(data) if byte in b"012345678")
-    data[at] += 1
     file.write_bytes(data)
 
 
@@ -62,7 +55,7 @@ def link_to_nothing(file):
 
 
 DAMAGES = (
-    *(cut, empty, change_a_byte, change_a_digit, write_noise, write_a_list, append_noise, write_twice),
+    *(cut, empty, change_a_byte, change_digit, write_noise, write_a_list, append_noise, write_twice),
     *(remove, make_a_folder, link_to_nothing),
 )
 FINISHED = ("config.yaml", "result.json", "metrics.csv")

@@ -49,16 +49,20 @@ def differences(end, unbroken):
     return [*sorted(files), *changed, *list(steps.items())[:3]]
 
 
+def ends_after(forks, place, end, moments, action):
+    """How each hit command ended, after those runs that it kept from the end of an unbroken one were told."""
+    hits = {at: forks.run(place / str(at), *RUN, hit=Hit(action, at)) for at in moments}
+    wrong = {f"{at} {hit.changes[-1]}": what_differs(forks, place / str(at), end) for at, hit in hits.items()}
+    assert not {moment: problem for moment, problem in wrong.items() if problem}
+    return list(hits.values())
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_kill_before_any_change_of_a_file(forks, unbroken, tmp_path, share, count):
     end, moments = unbroken
-    wrong = {}
-    for at in moments[share::SHARES]:
-        killed = forks.run(tmp_path / str(at), *RUN, hit=Hit("kill", at))
-        assert killed.code == -9
-        wrong[killed.changes[-1]] = what_differs(forks, tmp_path / str(at), end)
-    assert not {moment: problem for moment, problem in wrong.items() if problem}
-    count(len(moments[share::SHARES]))
+    killed = ends_after(forks, tmp_path, end, moments[share::SHARES], "kill")
+    assert {one.code for one in killed} == {-9}
+    count(len(killed))
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -75,14 +79,9 @@ def test_kills_one_after_the_other(forks, unbroken, tmp_path, share, count):
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_disk_that_is_full_from_any_change_on(forks, unbroken, tmp_path, share, count):
     end, moments = unbroken
-    wrong = {}
-    for at in moments[share::SHARES]:
-        ended = forks.run(tmp_path / str(at), *RUN, hit=Hit("full", at))
-        if ended.code != 0:
-            assert "No space left on device" in ended.in_one_line()
-        wrong[at] = what_differs(forks, tmp_path / str(at), end)
-    assert not {moment: problem for moment, problem in wrong.items() if problem}
-    count(len(moments[share::SHARES]))
+    ended = ends_after(forks, tmp_path, end, moments[share::SHARES], "full")
+    assert all("No space left on device" in one.in_one_line() for one in ended if one.code != 0)
+    count(len(ended))
 
 
 @pytest.mark.parametrize("action", ["term", "int"])

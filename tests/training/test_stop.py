@@ -19,14 +19,6 @@ def make_run(make_run):
     return functools.partial(make_run, "pattern=LA")
 
 
-@pytest.fixture(scope="module")
-def unbroken(make_run_in, tmp_path_factory):
-    """A run of this kind that nothing has stopped."""
-    run = make_run_in(tmp_path_factory.mktemp("unbroken"), "pattern=LA")
-    train(run)
-    return run
-
-
 @pytest.fixture
 def signal_at(monkeypatch):
     """Send this process a signal in the n-th call of a step."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damage import change_digit
 
 from hybrids.config.build import build_run, open_run
 from hybrids.errors import UserError
@@ -131,14 +132,6 @@ def test_a_checkpoint_that_does_not_say_of_which_run_it_is_is_refused(run):
         train(run)
 
 
-def flip(path):
-    """Change the last digit that is in the file."""
-    content = bytearray(path.read_bytes())
-    place = max(at for at, byte in enumerate(content) if byte in b"12345678")
-    content[place] += 1
-    path.write_bytes(content)
-
-
 def cut(path):
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
 
@@ -146,9 +139,17 @@ def cut(path):
 @pytest.mark.parametrize(
     ("name", "edit", "reason"),
     [
-        ("config.yaml", flip, r"config.yaml was changed since the run ended, as result.json shows; rerun=true"),
-        ("result.json", flip, r"result.json was changed after it was written: its digest is that of another content"),
-        ("metrics.csv", flip, "metrics.csv was changed since the run ended"),
+        (
+            "config.yaml",
+            change_digit,
+            r"config.yaml was changed since the run ended, as result.json shows; rerun=true",
+        ),
+        (
+            "result.json",
+            change_digit,
+            r"result.json was changed after it was written: its digest is that of another content",
+        ),
+        ("metrics.csv", change_digit, "metrics.csv was changed since the run ended"),
         ("metrics.csv", cut, r"metrics.csv has \d+ rows of \d+ since the run ended"),
         ("metrics.csv", Path.unlink, "metrics.csv is gone"),
     ],
@@ -169,7 +170,9 @@ def test_one_changed_digit_of_a_result_is_noticed_wherever_it_stands(run):
     assert run.folder.read_result() == seal(result)
 
 
-@pytest.mark.parametrize(("edit", "reason"), [(flip, "was changed"), (cut, "has lost rows"), (Path.unlink, "has lost")])
+@pytest.mark.parametrize(
+    ("edit", "reason"), [(change_digit, "was changed"), (cut, "has lost rows"), (Path.unlink, "has lost")]
+)
 def test_rows_that_an_unfinished_run_has_lost_are_noticed(run, edit, reason):
     run.folder.result_file.unlink()
     edit_start = run.folder.metrics_file.read_bytes()

@@ -20,14 +20,6 @@ def make_run(make_run):
     return functools.partial(make_run, "pattern=LA")
 
 
-@pytest.fixture(scope="module")
-def unbroken(make_run_in, tmp_path_factory):
-    """A run of this kind that nothing has interrupted."""
-    run = make_run_in(tmp_path_factory.mktemp("unbroken"), "pattern=LA")
-    train(run)
-    return run
-
-
 class Killed(Exception):
     """Stands for whatever ends a process."""
 
