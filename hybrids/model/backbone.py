@@ -15,6 +15,16 @@ from hybrids.types import Cache
 P = TypeVar("P")
 
 
+def check_letters(pattern: Pattern, letters: Mapping[str, Letter]) -> None:
+    """UserError where a letter of the pattern stands for nothing."""
+    unbound = [letter for letter in pattern.letters if letter not in letters]
+    if unbound:
+        raise UserError(
+            f"pattern={pattern.compact()} uses the letter {unbound[0]}, which stands for nothing; "
+            f"bound letters: {', '.join(sorted(letters))}; bind it with +mixer@mixers.{unbound[0]}=<mixer>"
+        )
+
+
 class Backbone(nn.Module):
     """The blocks of a pattern, one after the other.
 
@@ -23,12 +33,7 @@ class Backbone(nn.Module):
 
     def __init__(self, d_model: int, pattern: Pattern, letters: Mapping[str, Letter]) -> None:
         super().__init__()
-        unbound = [letter for letter in pattern.letters if letter not in letters]
-        if unbound:
-            raise UserError(
-                f"pattern={pattern.compact()} uses the letter {unbound[0]}, which stands for nothing; "
-                f"bound letters: {', '.join(sorted(letters))}; bind it with +mixer@mixers.{unbound[0]}=<mixer>"
-            )
+        check_letters(pattern, letters)
         self.d_model = d_model
         self.pattern = pattern
         self.blocks = nn.ModuleList(_build_block(d_model, layer, letters) for layer in pattern.layers)

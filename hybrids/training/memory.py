@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from hybrids.errors import UserError, check_number
-from hybrids.model.backbone import Backbone
+from hybrids.model.backbone import Backbone, check_letters
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
 from hybrids.task import Task
@@ -152,6 +152,7 @@ def _check(needs: list[Need], limit: int, who: str) -> None:
 
 def _count(pattern: Pattern, letters: Mapping[str, Letter], d_model: int, context: int) -> tuple[int, int]:
     """Parameters of a backbone, and elements of its state for one sequence; each kind of layer is built once."""
+    check_letters(pattern, letters)  # each layer alone would be called the pattern
     parameters = state = 0
     for layer, times in Counter(pattern.layers).items():
         with torch.device("meta"):

@@ -216,7 +216,7 @@ def test_more_facts_than_the_state_holds_is_an_error(capacity, memory, monkeypat
             ["task.num_pairs=4", "task.length=4"],
             "task.num_pairs=4: hybrids capacity sets task.num_pairs; give max_facts",
         ),
-        (["pattern=LX"], "the letter X, which stands for nothing"),
+        (["pattern=LX"], "pattern=LX uses the letter X, which stands for nothing"),
         (["sweep=trajectory"], "sweep= is over many runs; only hybrids train takes it"),
         (["task.segments=[[16,1,1]]"], "task.segments=[[16,1,1]]: hybrids capacity sets task.segments; give max"),
     ],

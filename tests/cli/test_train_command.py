@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
     [
         (
             "pattern=LLXA",
-            "the letter X, which stands for nothing; bound letters: A, L, M, S; bind it with +mixer@mixers.X",
+            "pattern=LLXA uses the letter X, which stands for nothing; bound letters: A, L, M, S; "
+            "bind it with +mixer@mixers.X",
         ),
         ("mixers.A.num_heads=3", "mixers.A: num_heads=3 does not divide d_model=16; allowed: 1, 2, 4, 8, 16, or any"),
         ("task.num_pairs=5", "num_pairs=5 do not fit into length=16: at most 4 do, or use length=20 or more"),
