@@ -33,15 +33,16 @@ def read_metrics(path: Path) -> dict[str, dict[int, float]]:
 
 
 def drop_metrics(path: Path, steps: int) -> None:
-    """Remove the rows that a run writes again when it goes on after `steps` steps, and one that a kill has cut.
+    """Remove what a run writes again when it goes on after `steps` steps, doubles, and a row that a kill has cut.
 
     A row has the number of steps done before it, so those of the last step before a checkpoint have `steps` - 1.
     """
     if not path.exists():
         return
     text = StringIO(newline="")
-    kept = [row for row in _rows(path) if row[2] and row[0].isdecimal() and int(row[0]) < steps]
-    csv.writer(text).writerows([HEADER, *kept])
+    rows = (row for row in _rows(path) if row[2] and row[0].isdecimal() and int(row[0]) < steps)
+    kept = {(step, name): value for step, name, value in rows}  # the last value, as `read_metrics` takes it
+    csv.writer(text).writerows([HEADER, *((*key, value) for key, value in kept.items())])
     if text.getvalue().encode() != path.read_bytes():
         write_file(path, text.getvalue())
 

@@ -43,7 +43,9 @@ class WandbLog(Logger):
     """Logs to a W&B run that was started; the first thing that goes wrong there is a warning, and ends the log.
 
     The W&B step of a row is its optimiser step, or the next free one. W&B may lose the last rows before a kill, and a
-    resumed training repeats some: so rows of metrics.csv that W&B lacks are logged first, and none twice.
+    resumed training repeats some: so rows of metrics.csv that W&B lacks are logged first, and none twice. Only where a
+    run that was online goes on offline is the server not asked: the rows after the checkpoint may then stand there
+    twice, with the same values.
     """
 
     def __init__(self, run: "WandbRun", rows: Rows, *, logged: int) -> None:

@@ -91,6 +91,17 @@ def test_a_program_of_its_own_gives_one_line_too(tiny, tmp_path):
     assert (done.stdout, list(tmp_path.iterdir())) == ("", [])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("letter", ["L", "M"])
+def test_a_run_that_is_compiled_has_a_result(tiny, tmp_path, letter):
+    """By the compiler that users have; in a process of its own, where no shape checks are hooked in."""
+    arguments = [*tiny, f"pattern={letter}", "trainer.compile=true"]
+    done = subprocess.run([sys.executable, ROOT / "train.py", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "triangle at 32" in done.stdout
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
+
+
 def test_runs_below_a_file_are_refused(train):
     Path("file").write_text("mine")
     assert "cannot use file/" in train("runs_dir=file").complaint()

@@ -143,7 +143,7 @@ def test_a_compiled_mixer_calls_its_kernels_uncompiled(stand_ins, monkeypatch, n
     expected = outputs_and_gradients(mixer, inputs(9))
     num_calls = len(stand_ins)
     mixer.compile(backend="eager")
-    assert_close(outputs_and_gradients(mixer, inputs(9)), expected, 1e-6)
+    assert_close(outputs_and_gradients(mixer, inputs(9)), expected, 1e-5)  # traced, sums are taken in another order
     assert len(stand_ins) == 2 * num_calls > 0
     assert not any(call.is_compiled for call in stand_ins)
 

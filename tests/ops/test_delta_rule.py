@@ -119,15 +119,6 @@ def test_computes_in_float32_under_autocast_and_returns_the_dtype_of_the_values(
     torch.testing.assert_close(state, expected_state, rtol=0, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler sets off warnings of its own
-def test_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
-    inputs = make_inputs(40, dtype=torch.float32)
-    compiled = torch.compile(delta_rule, backend="aot_eager")
-    got, expected = (outputs_and_gradients(fn, inputs) for fn in (compiled, delta_rule))
-    assert_all_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("position", range(1, 6))
 def test_shapes_that_do_not_belong_together_are_an_error(position: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests

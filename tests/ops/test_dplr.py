@@ -176,16 +176,6 @@ def test_computes_in_float32_under_autocast_and_returns_the_dtype_of_the_values(
     torch.testing.assert_close(state, expected_state, rtol=0, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler sets off warnings of its own
-@pytest.mark.parametrize("is_shared", [False, True])
-def test_compiles(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
-    inputs = make_inputs(12, is_shared=is_shared, dtype=torch.float32)
-    compiled = torch.compile(dplr, backend="aot_eager")
-    got, expected = (outputs_and_gradients(fn, inputs, chunk_size=8) for fn in (compiled, dplr))
-    assert_all_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("position", range(1, 7))
 def test_shapes_that_do_not_belong_together_are_an_error(position: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests

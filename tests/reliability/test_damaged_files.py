@@ -86,16 +86,23 @@ def assert_told_or_harmless(ended, name, is_harmless):
     """One sentence on the file, or nothing that differs."""
     assert ended.code != "still running"
     assert "Traceback" not in ended.err, ended.err
+    is_named = Path(name).name in ended.out + ended.err
     if ended.code != 0:
-        assert Path(name).name in ended.in_one_line()
+        assert ended.in_one_line() and is_named  # the report says on stdout which runs it leaves out
     else:
-        assert Path(name).name in ended.out + ended.err or is_harmless()
+        assert is_named or is_harmless()
+
+
+def is_like(place, finished):
+    """The end of an unbroken run; an older checkpoint that is gone does not come back."""
+    end, expected = end_of(place), end_of(finished)
+    return end[1:] == expected[1:] and set(end.files) <= set(expected.files)
 
 
 @pytest.mark.parametrize("damaged", cases(FINISHED, is_interrupted=False), indirect=True)
 def test_a_finished_run_that_is_started_again(forks, finished, damaged, tmp_path, count):
     ended = forks.run(tmp_path, *RUN)
-    assert_told_or_harmless(ended, damaged, lambda: end_of(tmp_path) == end_of(finished))
+    assert_told_or_harmless(ended, damaged, lambda: is_like(tmp_path, finished))
     count(1)
 
 
@@ -122,5 +129,5 @@ def test_a_finished_run_that_is_reported(forks, reported, damaged, tmp_path, cou
 @pytest.mark.parametrize("damaged", cases(INTERRUPTED, is_interrupted=True), indirect=True)
 def test_an_interrupted_run_that_is_started_again(forks, finished, damaged, tmp_path, count):
     ended = forks.run(tmp_path, *RUN)
-    assert_told_or_harmless(ended, damaged, lambda: end_of(tmp_path) == end_of(finished))
+    assert_told_or_harmless(ended, damaged, lambda: is_like(tmp_path, finished))
     count(1)

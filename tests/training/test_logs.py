@@ -50,6 +50,15 @@ def test_rows_that_a_resumed_run_writes_again_are_dropped(tmp_path):
     assert path.read_text() == "step,metric,value\n"
 
 
+def test_a_file_that_holds_its_rows_twice_holds_them_once_when_the_run_goes_on(tmp_path):
+    path = tmp_path / "metrics.csv"
+    MetricsFile(path).log_metrics({"train/loss": 2.0}, step=0)
+    whole = path.read_bytes()
+    path.write_bytes(whole * 2)
+    drop_metrics(path, 1)
+    assert path.read_bytes() == whole
+
+
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,metric,value\nfirst,train/loss,3.0\n")
