@@ -36,8 +36,9 @@ from hybrids.model.model import Model
 from hybrids.pattern import Pattern
 from hybrids.report.terminal.examples import modes_of
 from hybrids.task import Batch, Split, Task
-from hybrids.training.optim import OptimSettings, build_optimizer
+from hybrids.training.optim import build_optimizer
 from hybrids.training.process import keep_freed_memory, set_threads
+from hybrids.training.settings import OptimSettings
 
 PATTERN, D_MODEL, BATCH_SIZE, REPEATS = "LA", 64, 64, 4
 TARGET, SEARCH_TARGET = 0.05, 0.25

@@ -39,8 +39,9 @@ from hybrids.model.model import Model
 from hybrids.pattern import Pattern
 from hybrids.registry import get
 from hybrids.task import Batch, Split, Task
-from hybrids.training.optim import OptimSettings, build_optimizer
+from hybrids.training.optim import build_optimizer
 from hybrids.training.process import keep_freed_memory, set_threads
+from hybrids.training.settings import OptimSettings
 
 SIZES = ((64, 4), (256, 64))
 VOCAB_SIZE, D_MODEL, NUM_LAYERS, BATCH_SIZE = 8192, 64, 2, 64

@@ -21,7 +21,7 @@ from hybrids import cli, registry
 from hybrids.config.build import build_run
 from hybrids.config.schema import store_schemas
 from hybrids.training import train as training
-from hybrids.training.logs import FOREIGN_WARNINGS
+from hybrids.training.process import FOREIGN_WARNINGS
 from hybrids.training.run import Run
 
 TINY = (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrids.errors import UserError, check_number
-from hybrids.report.terminal.tables import print_rows
+from hybrids.report.terminal.table import print_rows
 from hybrids.training.files import write_file
 from hybrids.triangle.atlas import CONTEXT, FAMILIES
 
@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="label", default="", help="only what has exactly these: EC, R, ER, none, ...")
     parser.add_argument("--family", choices=FAMILIES, default="", help="only this family")
     parser.add_argument("--context", type=int, default=CONTEXT, help="n at which E and C are placed")
+    parser.add_argument("--measure", action="store_true", help="run those that can be run, beside their formulas")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="everything as JSON")
     output.add_argument("--csv", action="store_true", help="everything as CSV")
     output.add_argument("--write", type=Path, metavar="FOLDER", help="atlas.md and atlas.png into this folder")
-    parser.set_defaults(run=show_atlas)
 
 
-def show_atlas(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print, or write, the architectures asked for. Exit code."""
     check_number("context", args.context, 1, MAX_CONTEXT)
     from hybrids.report.terminal import atlas  # sympy: half a second that the other commands need not wait
@@ -38,7 +38,8 @@ def show_atlas(args: argparse.Namespace) -> int:
     found = atlas.select(args.name, args.label, args.family)
     if not found:
         raise UserError("no architecture is of that name, class and family; hybrids atlas lists all")
-    rows = atlas.make_rows(found, args.context)
+    is_whole = args.json or args.csv or args.write is not None
+    rows = atlas.make_rows(found, args.context, is_measured=args.measure or is_whole)
     if args.json:
         print(atlas.to_json(rows))
     elif args.csv:

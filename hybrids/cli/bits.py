@@ -17,9 +17,9 @@ from hybrids.config.schema import BitsConfig
 from hybrids.errors import UserError, printable
 from hybrids.report.page.collect import collect
 from hybrids.report.terminal import effective_bits as report
-from hybrids.report.terminal.tables import print_rows
-from hybrids.studies.effective_bits.measure import Rounded, measure_rounded
+from hybrids.report.terminal.table import print_rows
 from hybrids.studies.effective_bits.record import FILE, write_rounded
+from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.training.files import obstacle_to_writing
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
@@ -58,6 +58,8 @@ def _bits(config: DictConfig) -> None:
     obstacles = {one.folder.path: obstacle_to_writing((one.folder.path / FILE).parent) for one in candidates}
     for obstacle in filter(None, obstacles.values()):
         print(f"{obstacle}: what is measured is printed and not kept", file=sys.stderr)
+    from hybrids.studies.effective_bits.measure import measure_rounded  # and with it Lightning, once a run is found
+
     for number, candidate in enumerate(candidates, start=1):
         path = candidate.folder.path
         try:
@@ -83,7 +85,9 @@ def _bits(config: DictConfig) -> None:
 def _keep(rounded: Rounded, path: Path, title: str) -> None:
     path.parent.mkdir(exist_ok=True)
     write_rounded(rounded, path)
-    report.draw_rounded(rounded, path.with_suffix(".png"), title=title)
+    from hybrids.report.terminal.effective_bits_figure import draw_rounded  # matplotlib, once there is a picture
+
+    draw_rounded(rounded, path.with_suffix(".png"), title=title)
 
 
 def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:

@@ -18,10 +18,11 @@ from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar
-from hybrids.report.terminal.tables import print_rows
-from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, SearchSettings, find_search
+from hybrids.report.terminal.table import print_rows
+from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, find_search
 from hybrids.studies.capacity.record import Outcome, write
 from hybrids.studies.capacity.search import facts_grid
+from hybrids.studies.capacity.settings import SearchSettings
 from hybrids.studies.capacity.trials import check_ceiling
 from hybrids.training.stop import Stopped
 

@@ -17,8 +17,8 @@ from hybrids.config.schema import DashboardConfig
 from hybrids.errors import UserError
 from hybrids.report.page.collect import collect, facts_slice
 from hybrids.studies.capacity.record import trial_folders
-from hybrids.training.log_settings import LogSettings
 from hybrids.training.record import RunFolder
+from hybrids.training.settings import LogSettings
 from hybrids.training.wandb_log import is_online
 
 if TYPE_CHECKING:

@@ -1,21 +1,22 @@
 """How a command that takes Hydra's arguments is run, and how its errors are said."""
 
+import gc
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from io import TextIOWrapper
 
 from omegaconf import DictConfig
 
+from hybrids.cli.help import show_help
 from hybrids.config.compose import spell_flags, spell_overrides
-from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.explain import explain, user_errors
 from hybrids.config.schema import store_schemas
 from hybrids.errors import UserError
-from hybrids.training.logs import silence_foreign_messages
 from hybrids.training.memory import told_in_a_sentence
+from hybrids.training.process import silence_foreign_messages
 
 HYDRA = {"version_base": "1.3", "config_path": "pkg://hybrids_conf"}
 
@@ -24,25 +25,10 @@ _WANTS_TRACEBACK = "HYBRIDS_TRACEBACK"
 
 _SWEEP = re.compile(r"(-m|--multirun)$|\+*hydra\.mode=.*MULTIRUN")
 
+_HELP = {"-h", "--help"}
+
 _given: list[str] = []
 """The command line as it was typed, while Hydra sees its own part of it."""
-
-COMMANDS = {
-    "train": "train a run: hybrids train arch=hybrid pattern=LLLA (Hydra arguments; -m sweeps)",
-    "eval": "evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)",
-    "state": "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
-    "triangle": "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
-    "task": "decoded examples of a task, chance, bits and sizes: hybrids task <name> <setting>=<value>",
-    "capacity": "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
-    "bits": "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4",
-    "report": "a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>",
-    "dashboard": "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",
-    "doctor": "what runs on this machine: each op and backend, why not, and the command that would make it so",
-    "plugins": "list what is registered, and from where",
-    "patterns": "show a pattern's layers, and convert it to and from other notations",
-    "atlas": "published architectures and what their formulas imply: hybrids atlas, hybrids atlas jamba, or --class EC",
-    "check": "run the conformance checks on a plugin",
-}
 
 
 def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -52,10 +38,14 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         if _given:
             sys.argv = list(_given)  # Lightning starts further ranks with it
+        gc.freeze()  # what is there by now stays to the end
+        gc.enable()
         try:
             with told_in_a_sentence():
                 job(config)
-        except USER_ERRORS as error:
+        except BrokenPipeError:
+            raise
+        except user_errors() as error:
             sys.exit(report(error))
 
     return run
@@ -65,19 +55,27 @@ Spelling = Callable[[Sequence[str]], list[str]]
 """From arguments as they are typed to arguments as Hydra takes them."""
 
 
-def run_program(program: Callable[[], None], name: str, *, spell: Spelling = spell_flags) -> int:
+def run_program(
+    program: Callable[[], None], name: str, *, spell: Spelling = spell_flags, config_name: str = "", header: str = ""
+) -> int:
     """Run a Hydra program; what its user can mend is one line on stderr and exit code 1, the rest a traceback.
 
-    `spell` is what this command alone spells in another way than Hydra.
+    `spell` is what this command alone spells in another way than Hydra. Asked for help, it shows the `header`, or what
+    the configuration `config_name` says of itself (without one that of the command's name), and the settings.
     """
+    config_name = config_name or name
     silence_foreign_messages()
-    print_anywhere()
     os.environ["PYTHONSAFEPATH"] = "1"  # a process that is started here imports nothing from the user's folder
     try:
         store_schemas()
         with _hydra_arguments(name, spell), told_in_a_sentence():
-            program()
-    except USER_ERRORS as error:
+            if _HELP & set(sys.argv):
+                show_help(config_name, [text for text in sys.argv[1:] if text not in _HELP], header=header)
+            else:
+                program()
+    except BrokenPipeError:  # who reads the output has enough
+        raise
+    except user_errors() as error:
         return report(error)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
@@ -89,13 +87,6 @@ def report(error: BaseException) -> int:
         raise error
     print(f"error: {explain(error)}", file=sys.stderr)
     return 1
-
-
-def print_anywhere() -> None:
-    """Let a terminal that lacks a character, as under LC_ALL=C, show a question mark for it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors="replace")
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from hybrids.config.build import build_run, open_run
 from hybrids.config.schema import EvalConfig
 from hybrids.errors import UserError, printable
 from hybrids.report.terminal.heatmap import draw_heatmap
-from hybrids.report.terminal.tables import print_grid, print_result, print_rows
+from hybrids.report.terminal.table import print_rows
+from hybrids.report.terminal.tables import print_grid, print_result
 from hybrids.task import Task
-from hybrids.training.evaluate import GridCell, evaluate_grid, share_of_none, write_grid
+from hybrids.training.evaluate import evaluate_grid
 from hybrids.training.files import obstacle_to_writing
+from hybrids.training.grid import GridCell, share_of_none, write_grid
 from hybrids.training.ranks import find_ranks
 from hybrids.training.record import RunFolder
 from hybrids.training.train import train
@@ -63,7 +65,7 @@ def _eval(config: DictConfig) -> None:
 
 
 def _print_cells(cells: Sequence[GridCell], task: Task, folder: RunFolder) -> None:
-    print_grid(cells, str(folder.path))
+    print_grid(cells, str(folder.path), task)
     if task.alternatives:
         none = [[*others.values(), f"{share:.4f}"] for others, share in share_of_none(cells, task.alternatives)]
         others = [name for name in cells[0].sizes if name != task.alternatives]

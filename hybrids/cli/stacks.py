@@ -2,15 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from hybrids.cli.programs import COMMANDS, run_program
-from hybrids.config.compose import compose
+from hybrids.cli.programs import run_program
+from hybrids.config.compose import compose, spell_flags
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
-from hybrids.report.terminal.tables import print_rows
+from hybrids.report.terminal.table import print_rows
 from hybrids.training.files import write_file
 from hybrids.training.memory import check_stack
 from hybrids.training.run import Run
+
+_DRAW = "draw=true"
 
 
 def run_state() -> int:
@@ -19,22 +22,38 @@ def run_state() -> int:
 
 
 def run_triangle() -> int:
-    """`hybrids triangle`: how state and cost grow with the context. Takes Hydra's arguments and context=<n>."""
+    """`hybrids triangle`: how state and cost grow with the context. Takes Hydra's arguments, context=<n>, --draw."""
     return _run_at_context(_show_triangle, "triangle")
 
 
 def _run_at_context(show: Callable[[Run, Backbone, int], None], name: str) -> int:
     def program() -> None:
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(f"{COMMANDS[name]}\nSettings are those of a run: hybrids train --help")
-            return
-        given = [argument for argument in sys.argv[1:] if argument.startswith("context=")]
-        context = state.read_context(given)
+        given = [argument for argument in sys.argv[1:] if argument.startswith("context=") or argument == _DRAW]
+        context = state.read_context([argument for argument in given if argument != _DRAW])
         run = compose([argument for argument in sys.argv[1:] if argument not in given])
         check_stack(run.pattern, run.letters, run.model.d_model, context)
         show(run, Backbone(run.model.d_model, run.pattern, run.letters), context)
 
-    return run_program(program, name)
+    flags = {"--draw": _DRAW} if name == "triangle" else {}
+    return run_program(program, name, spell=partial(spell_flags, flags=flags), config_name="train", header=_HELP[name])
+
+
+_CONTEXT = "context=<tokens>   tokens of one sequence before the step that is counted (1024); the rest is as of a run"
+_HELP = {
+    "state": f"""\
+hybrids state: what each layer of a stack carries and costs per step, untrained.
+    hybrids state pattern=LLLA
+    hybrids state pattern=LLLA context=4096 model.d_model=128
+
+  {_CONTEXT}""",
+    "triangle": f"""\
+hybrids triangle: Efficiency and Compactness of a stack, and how they come about, untrained.
+    hybrids triangle pattern=LLLA
+    hybrids triangle pattern=LLLA context=4096 --draw
+
+  {_CONTEXT}
+  --draw             pictures (PNG, SVG) beside the table""",
+}
 
 
 def _title(run: Run, context: int) -> str:
@@ -56,8 +75,14 @@ def _show_triangle(run: Run, backbone: Backbone, context: int) -> None:
     folder = run.runs_dir / "triangle"
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{run.pattern.compact().replace(':', '~')}-d{run.model.d_model}-n{context}"
-    table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
+    table = folder / f"{stem}.csv"
     write_file(table, growth.growth_csv(growths))
-    for path in (picture, picture.with_suffix(".svg")):
-        growth.draw_growth(growths, context, path, title=_title(run, context))
-    print(f"table and pictures: {table}, {picture}, {picture.with_suffix('.svg')}")
+    if _DRAW not in sys.argv:
+        print(f"table: {table} (--draw adds pictures)")
+        return
+    from hybrids.report.terminal.growth_figure import draw_growth  # matplotlib, which a table does without
+
+    pictures = [table.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path in pictures:
+        draw_growth(growths, context, path, title=_title(run, context))
+    print(f"table and pictures: {', '.join(map(str, [table, *pictures]))}")

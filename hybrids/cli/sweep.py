@@ -14,14 +14,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hybrids.config.build import build_run
-from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.explain import explain, user_errors
 from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.pattern import Pattern
 from hybrids.report.page.collect import Cell, read_cell
-from hybrids.report.terminal.tables import print_rows
+from hybrids.report.terminal.table import print_meanings, print_rows
+from hybrids.report.terminal.tables import MEANINGS
 from hybrids.training.files import to_csv, write_file
-from hybrids.training.logs import silence_foreign_messages
+from hybrids.training.process import silence_foreign_messages
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.stop import run_and_pass_signals
 from hybrids.training.train import train
@@ -40,7 +41,7 @@ class RememberSweep(Callback):
         try:
             _check_depths(config)
             _make_folder(config)
-        except USER_ERRORS as error:  # Hydra makes a warning of what a callback raises
+        except user_errors() as error:  # Hydra makes a warning of what a callback raises
             print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(1)
         RememberSweep.folder = Path(config.hydra.sweep.dir)
@@ -102,7 +103,7 @@ def run_cell(config: DictConfig) -> None:
         cell["folder"] = str(run.folder.path)
     except Exception as error:  # one failed cell must not cost the others
         cell["error"] = explain(error)
-        if not isinstance(error, USER_ERRORS):
+        if not isinstance(error, user_errors()):
             traceback.print_exc()
         end_failed_log()
         print(f"sweep cell {hydra.job.num} failed: {cell['error']}", file=sys.stderr)
@@ -142,7 +143,9 @@ def summarise(folder: Path) -> int:
         values = _values(cell, result) | {"cell": " ".join(text for text in cell["overrides"] if text not in shared)}
         rows.append([values.get(column, "") for column in columns])
     print_rows(f"sweep {folder}", columns, rows)
+    print_meanings({"E, C, R": "Efficiency, Compactness, Recall at the context of training", **MEANINGS})
     write_file(folder / "summary.csv", to_csv(columns, rows))
+    print(f"the same as a page with figures: hybrids report {folder}")
     if any(cell["folder"] is None for cell in cells):
         return 1
     return DIVERGED if any(result["stopped"] == "diverged" for result in results if result) else 0
@@ -151,16 +154,21 @@ def summarise(folder: Path) -> int:
 COLUMNS = (
     "cell",
     "accuracy",
-    "exact match",
+    "chance",
+    "E",
+    "C",
+    "R",
     "steps",
     "seconds",
+    "exact match",
     "d_model",
     "parameters",
     "state bits",
     "step FLOPs",
     "run",
 )
-"""Parameters, state and step cost are of the backbone."""
+"""E, C, R: Efficiency, Compactness and Recall at the context of training. Parameters, state and step cost are of the
+backbone."""
 
 
 def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
@@ -170,6 +178,8 @@ def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
     decoded = {"decoded": f"{result['decoded']['accuracy']:.4f}"} if "decoded" in result else {}
     return decoded | {
         "accuracy": "diverged" if result["stopped"] == "diverged" else f"{result['test']['accuracy']:.4f}",
+        "chance": f"{result['chance_accuracy']:.2g}" if "chance_accuracy" in result else "",
+        **_coordinates(result),
         "exact match": f"{result['test']['exact_match']:.4f}",
         "steps": result["steps"],
         "seconds": result["seconds"],
@@ -179,3 +189,11 @@ def _values(cell: Cell, result: Result | None) -> dict[str, Any]:
         "step FLOPs": result["step_flops"],
         "run": cell["folder"],
     }
+
+
+def _coordinates(result: Result) -> dict[str, str]:
+    """Of the context of training; none in results before they were measured."""
+    for place in result.get("triangle", [])[:1]:
+        values = {"E": place["efficiency"], "C": place["compactness"], "R": place["recall"]}
+        return {name: "" if value is None else f"{value:.2f}" for name, value in values.items()}
+    return {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig
 
 from hybrids.config.build import build_run
@@ -96,6 +97,15 @@ def compose_config(overrides: list[str]) -> DictConfig:
     for text in overrides:
         if text.lstrip("+").startswith("sweep="):
             raise UserError(f"{text} is a sweep over runs; only hybrids train takes it")
+    return compose_anything("train", overrides, is_whole=False)
+
+
+def compose_anything(name: str, overrides: list[str], *, is_whole: bool = True) -> DictConfig:
+    """The configuration of a command; as a `is_whole` one with Hydra's own settings."""
+    outside = get_gh_backup()  # who calls this from Python may be a program of Hydra's
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
-        return hydra.compose("train", overrides)
+    try:
+        with hydra.initialize_config_module("hybrids_conf", version_base="1.3"):
+            return hydra.compose(name, overrides, return_hydra_config=is_whole)
+    finally:
+        restore_gh_from_backup(outside)

@@ -14,11 +14,11 @@ from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Choice
 from hybrids.pattern import Pattern
-from hybrids.studies.capacity.plan import check_varies_facts
 from hybrids.studies.capacity.search import facts_grid
+from hybrids.studies.capacity.settings import check_varies_facts
 from hybrids.task import Task
-from hybrids.training.data import DataSettings
 from hybrids.training.run import Run
+from hybrids.training.settings import DataSettings
 from hybrids.triangle.match import Size, check_quantity, match_width, size_of
 
 

@@ -2,10 +2,10 @@
 
 import errno
 import re
+import sys
 from collections.abc import Sequence
 
 from hydra.errors import HydraException, OverrideParseException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,8 +16,16 @@ from hybrids.pattern import Pattern
 NONE = "none"
 """Option of the groups mixer and channel for a layer without one."""
 
-USER_ERRORS = (HydraException, OmegaConfBaseException, UserError, OSError, MisconfigurationException)
-"""What a user can mend; everything else, another ValueError too, is a defect and deserves its traceback."""
+
+def user_errors() -> tuple[type[BaseException], ...]:
+    """What a user can mend; everything else, another ValueError too, is a defect and deserves its traceback.
+
+    Lightning's own is among them once Lightning is imported, for which commands that do not train do not wait.
+    """
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    foreign = () if lightning is None else (lightning.MisconfigurationException,)
+    return HydraException, OmegaConfBaseException, UserError, OSError, *foreign
+
 
 _PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT)
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}

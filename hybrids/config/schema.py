@@ -17,13 +17,16 @@ from hybrids.config.explain import NONE
 from hybrids.config.quoting import quote_pattern
 from hybrids.errors import UserError
 from hybrids.pattern import place
-from hybrids.studies.capacity.plan import SearchSettings
-from hybrids.studies.effective_bits.measure import RoundingSettings
-from hybrids.training.data import DataSettings
-from hybrids.training.evaluate import GridSettings
-from hybrids.training.log_settings import LogSettings
-from hybrids.training.optim import OptimSettings
-from hybrids.training.run import ModelSettings, TrainerSettings
+from hybrids.studies.capacity.settings import SearchSettings
+from hybrids.studies.effective_bits.settings import RoundingSettings
+from hybrids.training.settings import (
+    DataSettings,
+    GridSettings,
+    LogSettings,
+    ModelSettings,
+    OptimSettings,
+    TrainerSettings,
+)
 
 
 @dataclass

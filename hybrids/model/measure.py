@@ -166,6 +166,11 @@ def _inference(module: object) -> Iterator[None]:
 
 
 class _OperationCounter(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: or PyTorch imports its compiler, which takes as long as PyTorch itself, to keep it out of this class."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hybrids.errors import check_number
+from hybrids.errors import UserError, check_number
 from hybrids.model.backbone import Backbone
 from hybrids.model.block import Letter
 from hybrids.ops.linear_cross_entropy import linear_cross_entropy
@@ -50,6 +50,11 @@ class Model(nn.Module):
         self, tokens: Int[Tensor, "B T"], cache: Cache | None = None, *, positions: Int[Tensor, "B P"] | None = None
     ) -> tuple[Float[Tensor, "B P V"], Cache]:
         """Logits of the next token at `positions` (default: at the last one), and the cache after all tokens."""
+        if isinstance(tokens, Batch) or isinstance(cache, Batch):
+            raise UserError(
+                "a model reads tokens: model(batch.tokens, positions=batch.positions); model.answer(batch) gives the "
+                "loss and which answers are right"
+            )
         x, new_cache = self.backbone(self.embed(tokens), cache)
         x = x[:, -1:] if positions is None else gather_positions(x, positions)
         return self.head(self.norm(x)), new_cache

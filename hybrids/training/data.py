@@ -5,7 +5,6 @@ number of ranks and workers, and a resumed run goes on with the examples that an
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
@@ -13,46 +12,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from hybrids.errors import UserError, check_number
 from hybrids.task import Batch, Split, Task
+from hybrids.training.settings import DataSettings
 from hybrids.training.stop import leave_signals_to_the_run
-
-
-@dataclass(kw_only=True)
-class DataSettings:
-    """Sizes and seed of the data. Batch sizes are global: the ranks of a run share them.
-
-    `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order.
-    Of a task that is decoded, the first `num_decoded_examples` of the test stream are; 0 decodes none.
-    Recalled bits are measured on the first `num_recall_examples` of it, at each of three contexts; below 2 none are.
-    """
-
-    seed: int = 0
-    batch_size: int = 64
-    num_workers: int = 0
-    num_train_examples: int | None = None
-    num_val_examples: int = 1024
-    num_test_examples: int = 2048
-    num_decoded_examples: int = 256
-    num_recall_examples: int = 512
-    eval_batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
-            check_number(f"data.{name}", getattr(self, name), 1)
-        check_number("data.num_train_examples", self.num_train_examples, 1, why="null: an endless stream")
-        for name in ("seed", "num_workers", "num_decoded_examples", "num_recall_examples"):
-            check_number(f"data.{name}", getattr(self, name), 0)
-
-    def check_ranks(self, world_size: int) -> None:
-        """Raise UserError where the ranks would not get equal shares."""
-        for name in ("batch_size", "num_val_examples", "num_test_examples", "eval_batch_size"):
-            if getattr(self, name) % world_size:
-                raise UserError(
-                    f"data.{name}={getattr(self, name)} is not divisible by {world_size} ranks; "
-                    f"allowed: a multiple of {world_size}, or another number of devices"
-                )
-
 
 Indices = Int[Tensor, " B"]
 

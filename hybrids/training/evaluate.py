@@ -1,7 +1,7 @@
 """Evaluate a trained run on a grid of task sizes, also beyond those it was trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from hybrids.errors import UserError, check_number, suggest
+from hybrids.errors import UserError, suggest
 from hybrids.task import Task
 from hybrids.training.checkpoints import load, read_mark
-from hybrids.training.data import DataSettings, TaskData
-from hybrids.training.files import to_csv, write_file
+from hybrids.training.data import TaskData
+from hybrids.training.grid import GridCell
 from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
@@ -22,44 +22,9 @@ from hybrids.training.memory import check_evaluation
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
 from hybrids.training.record import RunFolder
 from hybrids.training.resume import load_weights
-from hybrids.training.run import Run, TrainerSettings
+from hybrids.training.run import Run
+from hybrids.training.settings import DataSettings, GridSettings, TrainerSettings
 from hybrids.training.train import build_model, log_backends
-
-
-@dataclass(frozen=True)
-class GridCell:
-    """Scores of one combination of sizes; None where the task refuses it, with the reason.
-
-    Those of a task that is decoded are teacher-forced; `decoded` holds what the model makes of it on its own.
-    """
-
-    sizes: Mapping[str, int]
-    accuracy: float | None
-    exact_match: float | None
-    loss: float | None
-    reason: str = ""
-    decoded: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class GridSettings:
-    """How to evaluate. `sizes` maps a size of the task to the values of the grid; empty: the task's own.
-
-    `backend` is that of all ops; null takes what the run asks for, or `auto` on another kind of device than it had.
-    """
-
-    sizes: dict[str, list[int]] = field(default_factory=dict)
-    num_examples: int = 512
-    num_decoded_examples: int = 64
-    batch_size: int = 64
-    accelerator: str = "cpu"
-    backend: str | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("num_examples", "batch_size"):
-            check_number(name, getattr(self, name), 1)
-        check_number("num_decoded_examples", self.num_decoded_examples, 0, why="0: decode none")
 
 
 def evaluate_grid(run: Run, folder: RunFolder, settings: GridSettings) -> list[GridCell]:
@@ -167,32 +132,3 @@ def _evaluate_cell(trainer: Trainer, lit: LitModel, task: Task, sizes: Mapping[s
     scores = trainer.test(lit, datamodule=TaskData(resized, settings), verbose=False)[0]
     decoded = decode_first(lit, resized, settings, trainer)
     return GridCell(sizes, scores["test/accuracy"], scores["test/exact_match"], scores["test/loss"], decoded=decoded)
-
-
-def decoded_scores(cells: Sequence[GridCell]) -> list[str]:
-    """Names of the scores of decoding; none where nothing was decoded."""
-    return list(dict.fromkeys(name for cell in cells for name in cell.decoded))
-
-
-def share_of_none(cells: Sequence[GridCell], alternatives: str) -> list[tuple[dict[str, int], float]]:
-    """For each combination of the other sizes, how often none of the measured values of `alternatives` is met.
-
-    Values of this size ask for different answers to the same prompts, so that exact matches exclude each other.
-    """
-    met: dict[tuple[tuple[str, int], ...], float] = {}
-    for cell in cells:
-        if cell.exact_match is not None:
-            others = tuple((name, value) for name, value in cell.sizes.items() if name != alternatives)
-            met[others] = met.get(others, 0.0) + cell.exact_match
-    return [(dict(others), 1 - share) for others, share in met.items()]
-
-
-def write_grid(cells: Sequence[GridCell], path: Path) -> None:
-    """One CSV row per combination; empty scores where the task refused it."""
-    names = decoded_scores(cells)
-    columns = [*cells[0].sizes, "accuracy", "exact_match", "loss", *(f"decoded/{name}" for name in names), "reason"]
-    rows = []
-    for cell in cells:
-        decoded = [cell.decoded.get(name) for name in names]
-        rows.append([*cell.sizes.values(), cell.accuracy, cell.exact_match, cell.loss, *decoded, cell.reason])
-    write_file(path, to_csv(columns, rows))

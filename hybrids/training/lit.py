@@ -12,7 +12,8 @@ from torchmetrics import Metric
 from hybrids.model.model import Model
 from hybrids.ops.precision import compute_dtype
 from hybrids.task import Batch, Task
-from hybrids.training.optim import OptimSettings, build_optimizer, build_schedule
+from hybrids.training.optim import build_optimizer, build_schedule
+from hybrids.training.settings import OptimSettings
 
 
 class AnswerMetrics(Metric):

@@ -1,8 +1,6 @@
 """Where a run's numbers go while it trains: metrics.csv, W&B, TensorBoard, the progress bar."""
 
 import csv
-import logging
-import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from hybrids.training.files import naming_full_disk
-from hybrids.training.log_settings import LogSettings
 from hybrids.training.metrics import HEADER, read_metrics
+from hybrids.training.settings import LogSettings
 from hybrids.training.wandb_log import is_wanted, start_wandb
 
 
@@ -91,18 +89,3 @@ class StepProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         return {name: value for name, value in metrics.items() if name != "v_num"}
-
-
-FOREIGN_WARNINGS = (
-    r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning 2.6 on torch 2.13, seen 2026-11
-    r"Pydantic V1 style `@validator` validators are deprecated",  # wandb-workspaces 0.4.13 on pydantic 2.14, 2026-11
-    r"Checkpoint directory .* exists and is not empty",  # lightning 2.6, seen 2026-11: a resumed run, as meant
-)
-"""Messages of other packages that say nothing to our users, as regular expressions, each with when it was seen."""
-
-
-def silence_foreign_messages() -> None:
-    """Hide what Lightning says about itself, and the warnings listed above."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in FOREIGN_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)

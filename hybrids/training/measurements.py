@@ -6,9 +6,10 @@ from hybrids.model.decode import measure_decoding
 from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.task import DecodedTask, Split, Task
-from hybrids.training.data import DataSettings, measure_overlap
+from hybrids.training.data import measure_overlap
 from hybrids.training.lit import LitModel
 from hybrids.training.record import Sizes
+from hybrids.training.settings import DataSettings
 from hybrids.triangle.place import Place, measure_places
 
 

@@ -15,6 +15,7 @@ import torch
 from hybrids.errors import UserError, check_number
 from hybrids.model.backbone import Backbone, check_letters
 from hybrids.model.block import Choice, Letter
+from hybrids.model.unfilled import unfilled
 from hybrids.pattern import Pattern
 from hybrids.task import Task
 from hybrids.training.run import Run
@@ -155,7 +156,7 @@ def _count(pattern: Pattern, letters: Mapping[str, Letter], d_model: int, contex
     check_letters(pattern, letters)  # each layer alone would be called the pattern
     parameters = state = 0
     for layer, times in Counter(pattern.layers).items():
-        with torch.device("meta"):
+        with unfilled():
             backbone = Backbone(d_model, Pattern((layer,)), letters)
         parameters += times * sum(p.numel() for p in backbone.parameters())
         state += times * backbone.state_elements(context)

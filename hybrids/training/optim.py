@@ -1,39 +1,12 @@
 """AdamW with decay where it belongs, and a learning rate that warms up and then follows a cosine, per step."""
 
 import math
-from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from hybrids.errors import UserError, check_choice, check_number, check_positive
-
-
-@dataclass(kw_only=True)
-class OptimSettings:
-    """Optimiser and schedule. `min_lr_ratio` is the last learning rate over `lr`; `schedule=constant` keeps it 1."""
-
-    lr: float = 6e-3
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    warmup_steps: int = 50
-    schedule: str = "cosine"
-    min_lr_ratio: float = 0.1
-    grad_clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "grad_clip"):
-            check_positive(f"optim.{name}", getattr(self, name))
-        for name in ("weight_decay", "warmup_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"optim.{name}={getattr(self, name)} must not be negative")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"optim.{name}={getattr(self, name)} must lie in [0, 1)")
-        check_number("optim.min_lr_ratio", self.min_lr_ratio, 0, 1)
-        check_choice("optim.schedule", self.schedule, ("cosine", "constant"))
+from hybrids.training.settings import OptimSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> AdamW:

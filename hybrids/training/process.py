@@ -1,7 +1,9 @@
 """Settings of the process on its host: how freed memory is kept, how many threads compute, how exactly."""
 
 import ctypes
+import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,3 +54,18 @@ def matmul_precision(*, tf32: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+FOREIGN_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning 2.6 on torch 2.13, seen 2026-11
+    r"Pydantic V1 style `@validator` validators are deprecated",  # wandb-workspaces 0.4.13 on pydantic 2.14, 2026-11
+    r"Checkpoint directory .* exists and is not empty",  # lightning 2.6, seen 2026-11: a resumed run, as meant
+)
+"""Messages of other packages that say nothing to our users, as regular expressions, each with when it was seen."""
+
+
+def silence_foreign_messages() -> None:
+    """Hide what Lightning says about itself, and the warnings listed above."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in FOREIGN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

@@ -9,76 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from hybrids.errors import UserError, check_choice, check_number, suggest
+from hybrids.errors import UserError, suggest
 from hybrids.mixer import Mixer
 from hybrids.model.block import Choice, Letter
 from hybrids.ops.kernels import ChosenBackend, backends_of, check_backend
 from hybrids.pattern import Pattern
 from hybrids.registry import defaults_of, name_of
 from hybrids.task import DecodedTask, Task
-from hybrids.training.data import DataSettings
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, PLACE, digest_of
-from hybrids.training.log_settings import LogSettings
-from hybrids.training.optim import OptimSettings
 from hybrids.training.process import matmul_precision
 from hybrids.training.record import RunFolder
-
-
-@dataclass(kw_only=True)
-class ModelSettings:
-    """Width of the model; with tied embeddings the head is the embedding matrix."""
-
-    d_model: int = 64
-    tie_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        check_number("model.d_model", self.d_model, 1)
-
-
-@dataclass(kw_only=True)
-class TrainerSettings:
-    """How long and on what to train. Validation and a checkpoint come every `val_every` steps.
-
-    `target` ends the run once the validation accuracy reaches it; null trains for all `max_steps`.
-    `devices` are those of one machine, `num_nodes` the machines, all of which see the same `runs_dir`.
-    `threads` is the number of CPU threads of one process; null leaves PyTorch's. `tf32` lets a GPU multiply float32
-    with 10 bits of mantissa, as most Triton kernels do in any case, so that without it they are not used for float32.
-    """
-
-    max_steps: int = 1000
-    target: float | None = 0.995
-    val_every: int = 100
-    log_every: int = 20
-    precision: str = "32-true"
-    tf32: bool = False
-    compile: bool = False
-    accelerator: str = "cpu"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
-    threads: int | None = None
-    progress_bar: bool = True
-    profiler: str | None = None
-
-    PRECISIONS = ("32-true", "bf16-mixed")
-
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "val_every", "log_every", "devices", "num_nodes", "threads"):
-            check_number(f"trainer.{name}", getattr(self, name), 1)
-        if self.target is not None and not 0 < self.target <= 1:
-            raise UserError(f"trainer.target={self.target} must lie in (0, 1], or be null")
-        check_choice("trainer.precision", self.precision, self.PRECISIONS)
-        check_choice("trainer.accelerator", self.accelerator, ("cpu", "gpu"))
-        check_choice("trainer.strategy", self.strategy, ("auto", "ddp"))
-        check_choice("trainer.profiler", self.profiler, (None, "simple", "advanced", "pytorch"))
-
-    def check_devices(self) -> None:
-        """Raise UserError where this machine lacks the devices; a run may be evaluated without those it trained on."""
-        if self.accelerator == "gpu" and torch.cuda.device_count() < self.devices:
-            raise UserError(
-                f"trainer.accelerator=gpu with devices={self.devices}: this machine has {torch.cuda.device_count()} "
-                "usable CUDA devices; allowed: that many at most, or trainer=cpu"
-            )
+from hybrids.training.settings import DataSettings, LogSettings, ModelSettings, OptimSettings, TrainerSettings
 
 
 @dataclass(kw_only=True)

@@ -22,8 +22,8 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from hybrids.errors import UserError
 from hybrids.training.files import write_file
-from hybrids.training.log_settings import LogSettings
 from hybrids.training.record import Result
+from hybrids.training.settings import LogSettings
 from hybrids.training.wandb_result import STEP_KEY, log_result
 
 if TYPE_CHECKING:

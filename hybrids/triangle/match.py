@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
-
 from hybrids.errors import UserError, check_choice
 from hybrids.model.backbone import Backbone
+from hybrids.model.unfilled import unfilled
 
 QUANTITIES = ("params", "state", "flops")
 
@@ -24,7 +23,7 @@ class Size(NamedTuple):
 
 def size_of(build: Callable[[int], Backbone], d_model: int, context: int) -> Size:
     """Sizes of the backbone that `build` makes at a width, without making its numbers."""
-    with torch.device("meta"):
+    with unfilled():
         backbone = build(d_model)
     params = sum(parameter.numel() for parameter in backbone.parameters())
     return Size(d_model, params, backbone.state_elements(context), backbone.step_flops(context))

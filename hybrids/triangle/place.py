@@ -30,12 +30,15 @@ class Place(TypedDict):
     efficiency: float  # 1 - log2(f(2n) / f(n)); for layers that work in blocks, n is the end of one here and below
     compactness: float  # 1 - log2(s(2n) / s(n))
     recall: float | None  # recalled_bits / offered_bits
+    no_recall: NotRequired[str | None]  # why there is none; absent before version 0.2
     offered_bits: float | None  # what an exact answerer has stored
     recalled_bits: float | None  # r(n), corrected for bias
-    recalled_low: float | None  # 95 % interval
+    recalled_low: float | None  # 95 % interval over the examples
     recalled_high: float | None
     interval: NotRequired[str | None]  # how it was found; absent before: by the bootstrap, too narrow with few errors
+    num_examples: NotRequired[int | None]  # that it is over
     surely: float | None  # lower 99.9 % limit
+    facts_end: NotRequired[int | None]  # tokens up to the last fact
     facts_state_bits: int | None  # of the state after the last fact and before any query, through which r was measured
     utilisation: float | None  # recalled_bits / facts_state_bits
     law_broken: bool  # surely > facts_state_bits: a leak, or a miscount
@@ -61,7 +64,13 @@ def measure_places(
         recall = _recall(model, task, factor, seed=seed, num_examples=num_examples, batch_size=batch)
         found = (recall.recalled.bits, recall.offered) if recall else (None, None)
         coordinates = locate(sizes[ends[context]], sizes[2 * ends[context]], *found)
-        places.append(_place(sizes[context], coordinates, recall))
+        place = _place(sizes[context], coordinates, recall)
+        other = _at_factor(task, factor)
+        if recall is None:
+            place["no_recall"] = _why_no_recall(other, num_examples)
+        elif other is not None:
+            place["facts_end"], place["num_examples"] = other.facts_end, num_examples
+        places.append(place)
     return places
 
 
@@ -70,6 +79,16 @@ def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: i
     if other is None or other.bits is None or other.facts_end is None:
         return None
     return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
+
+
+def _why_no_recall(task: Task | None, num_examples: int) -> str:
+    if task is None:
+        return "the task has no examples of this context"
+    if task.bits is None:
+        return "the task does not say how many bits its facts have"
+    if task.facts_end is None:
+        return "the task asks before its last fact"
+    return f"data.num_recall_examples={num_examples} is below 2"
 
 
 def _at_factor(task: Task, factor: int) -> Task | None:

@@ -38,7 +38,7 @@ def test_without_a_name_every_row_is_chosen_and_shown(rows):
 
 
 def test_the_command_prints_a_table(monkeypatch, capsys):
-    code, shown = run_atlas(monkeypatch, capsys, "rwkv")
+    code, shown = run_atlas(monkeypatch, capsys, "rwkv", "--measure")
     assert code == 0
     assert all(f" {name} " in shown.out for name in ("rwkv4", "rwkv6", "rwkv7"))
     assert "s 1, f 1.000" in shown.out

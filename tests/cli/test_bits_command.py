@@ -12,8 +12,9 @@ import pytest
 
 from hybrids.model.block import Letter
 from hybrids.pattern import Pattern
-from hybrids.studies.effective_bits.measure import RoundingSettings, measure_rounded
+from hybrids.studies.effective_bits.measure import measure_rounded
 from hybrids.studies.effective_bits.record import FILE
+from hybrids.studies.effective_bits.settings import RoundingSettings
 from hybrids.training.train import train
 
 

@@ -12,7 +12,7 @@ import torch
 from commands import interrupt, run_folder
 
 from hybrids.report.terminal.heatmap import draw_heatmap
-from hybrids.training.evaluate import GridCell
+from hybrids.training.grid import GridCell
 from hybrids.training.train import train
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hybrids import registry
 from hybrids.config.compose import spell_overrides
-from hybrids.config.explain import USER_ERRORS, explain
+from hybrids.config.explain import explain, user_errors
 
 CONF = Path(__file__).parents[2] / "conf"
 EVERY_GROUP = ("arch", "trainer", "logger", "debug", "experiment")
@@ -17,7 +17,7 @@ def complaint(make_run):
     """The sentence that a user reads about these overrides."""
 
     def complain(*overrides):
-        with pytest.raises(USER_ERRORS) as caught:
+        with pytest.raises(user_errors()) as caught:
             make_run(*spell_overrides(overrides))
         return explain(caught.value)
 

@@ -9,7 +9,8 @@ import pytest
 
 from hybrids import cli
 from hybrids.model.backbone import Backbone
-from hybrids.report.terminal.growth import COLUMNS, contexts_around, draw_growth, growth_csv, measure_growth, table_rows
+from hybrids.report.terminal.growth import COLUMNS, contexts_around, growth_csv, measure_growth, table_rows
+from hybrids.report.terminal.growth_figure import draw_growth
 
 
 @pytest.fixture
@@ -83,11 +84,13 @@ def test_figure_shows_every_layer(growths, tmp_path, suffix):
 
 
 def test_the_command_prints_the_table_and_keeps_table_and_pictures(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["hybrids", "triangle", "pattern=L:A", "context=32", f"runs_dir={tmp_path}"])
-    assert cli.main() == 0
-    assert "Compactness" in capsys.readouterr().out
-    names = {path.name for path in (tmp_path / "triangle").iterdir()}
-    assert names == {f"L~A-d64-n32.{suffix}" for suffix in ("csv", "png", "svg")}
+    command = ["hybrids", "triangle", "pattern=L:A", "context=32", f"runs_dir={tmp_path}"]
+    for flags, suffixes in (([], ("csv",)), (["--draw"], ("csv", "png", "svg"))):
+        monkeypatch.setattr(sys, "argv", [*command, *flags])
+        assert cli.main() == 0
+        assert "Compactness" in capsys.readouterr().out
+        names = {path.name for path in (tmp_path / "triangle").iterdir()}
+        assert names == {f"L~A-d64-n32.{suffix}" for suffix in suffixes}
 
 
 def test_nothing_grows_from_an_empty_context(monkeypatch, capsys):

@@ -117,7 +117,7 @@ def test_the_last_row_is_the_total():
     rows = table_rows(parts)
     assert all(len(row) == len(COLUMNS) for row in rows)
     assert rows[-1][0] == "total"
-    assert rows[-1][4] == f"{sum(part.elements for part in parts):,}"
+    assert rows[-1][COLUMNS.index("elements")] == f"{sum(part.elements for part in parts):,}"
     assert rows[-1][9] == f"{256 + 640:,}"
 
 
@@ -139,7 +139,8 @@ def test_the_command_composes_like_a_run(monkeypatch, capsys):
 def test_help_says_how(monkeypatch, capsys):
     code, shown = run_state(monkeypatch, capsys, "--help")
     assert code == 0
-    assert "hybrids state pattern=LLLA context=1024" in shown.out
+    assert "hybrids state pattern=LLLA context=4096" in shown.out
+    assert "context=<tokens>" in shown.out and "d_model: 64" in shown.out
 
 
 def test_the_default_context_is_1024(monkeypatch, capsys):

@@ -13,8 +13,8 @@ from hybrids.model.block import Choice, Letter
 from hybrids.model.model import Model
 from hybrids.pattern import Pattern
 from hybrids.report.terminal import effective_bits as bits
-from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.effective_bits.record import FILE, read_rounded, write_rounded
+from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.recall import EffectiveBits, Recall, effective_bits, measure_recall
 from hybrids_plugins.tasks.mqar import MultiQueryAssociativeRecall

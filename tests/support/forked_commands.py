@@ -249,7 +249,8 @@ def _serve():
     import lightning.pytorch  # noqa: F401
     import torch
 
-    import hybrids.cli  # noqa: F401
+    import hybrids.cli.capacity
+    import hybrids.cli.runs  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -11,8 +11,8 @@ import yaml
 from hybrids.studies.capacity.record import Outcome, write
 from hybrids.studies.capacity.search import Capacity, Trial
 from hybrids.studies.capacity.trials import Ceiling
-from hybrids.studies.effective_bits.measure import Rounded
 from hybrids.studies.effective_bits.record import FILE, write_rounded
+from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.triangle.intervals import Estimate
 from hybrids.triangle.match import Size
 from hybrids.triangle.quantise import METHOD

@@ -15,7 +15,7 @@ from task_settings import SETTINGS
 
 from hybrids.task import Batch, Split
 from hybrids.training.data import measure_overlap
-from hybrids.training.evaluate import GridCell, share_of_none
+from hybrids.training.grid import GridCell, share_of_none
 from hybrids.training.lit import AnswerMetrics
 from hybrids_plugins.tasks import ngram_retrieval
 from hybrids_plugins.tasks.ngram_retrieval import NgramRetrieval

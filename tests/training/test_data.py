@@ -8,7 +8,8 @@ from scipy import stats
 
 from hybrids import registry
 from hybrids.task import Split
-from hybrids.training.data import DataSettings, EvalIndices, TaskData, TrainIndices, measure_overlap
+from hybrids.training.data import EvalIndices, TaskData, TrainIndices, measure_overlap
+from hybrids.training.settings import DataSettings
 
 TINY = {"vocab_size": 64, "length": 16, "num_pairs": 2}
 

@@ -90,11 +90,16 @@ def test_tables_label_teacher_forced_scores_and_show_what_was_decoded(hybrids, b
     for label, value in (
         ("test accuracy, teacher-forced", result["test"]["accuracy"]),
         ("test exact match, teacher-forced", result["test"]["exact_match"]),
-        ("decoded accuracy", result["decoded"]["accuracy"]),
-        ("decoded, searches by oracle", result["decoded"]["oracle/accuracy"]),
     ):
         (line,) = (line for line in said.splitlines() if label in line)
         assert f"{value:.4f}" in line
+    lines = said.splitlines()
+    for label, prefix in (("│ decoded  ", ""), ("│ decoded, searches by oracle", "oracle/")):
+        (start,) = (number for number, line in enumerate(lines) if label in line)
+        score = {name: result["decoded"][f"{prefix}{name}"] for name in ("undecided", "accuracy_strict", "accuracy")}
+        assert f"{score['undecided']:.2%} undecided of" in lines[start]
+        assert f"{score['accuracy_strict']:.4f}  (undecided is wrong)" in lines[start + 1]
+        assert f"{score['accuracy']:.4f}  (undecided counts 0.5" in lines[start + 2]
     said = hybrids("eval", f"run={folder}", "num_examples=24", "sizes.num_hops=[1,2]", "num_decoded_examples=12").said()
     assert "decoded, oracle" in said and "accuracy, teacher-forced" in said
     with (folder / "eval" / "grid.csv").open(newline="") as file:

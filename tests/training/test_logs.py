@@ -6,11 +6,9 @@ import warnings
 import pytest
 
 from hybrids.errors import UserError
-from hybrids.training.logs import (
-    MetricsFile,
-    silence_foreign_messages,
-)
+from hybrids.training.logs import MetricsFile
 from hybrids.training.metrics import drop_metrics, read_metrics
+from hybrids.training.process import silence_foreign_messages
 from hybrids.training.train import train
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybrids.training.optim import OptimSettings, build_optimizer, build_schedule, param_groups
+from hybrids.training.optim import build_optimizer, build_schedule, param_groups
+from hybrids.training.settings import OptimSettings
 from hybrids.training.train import build_model
 
 PATTERN = "LASN.L:A.F"

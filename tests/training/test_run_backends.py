@@ -11,7 +11,8 @@ import torch
 from hybrids.mixer import Mixer
 from hybrids.ops.kernels import choose, kernel, kernels_of, machine, ops_with_kernels
 from hybrids.training import train as training
-from hybrids.training.evaluate import GridSettings, evaluate_grid
+from hybrids.training.evaluate import evaluate_grid
+from hybrids.training.settings import GridSettings
 from hybrids.training.train import build_model, measure_sizes, train
 
 GPU = ("trainer=gpu", "trainer.precision=bf16-mixed", "model.d_model=64")

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from hybrids.config.build import build_run, open_run
 from hybrids.errors import UserError
-from hybrids.training.optim import OptimSettings
 from hybrids.training.record import RunFolder
+from hybrids.training.settings import OptimSettings
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from wandb_server import StandInServer, end_wandb
 
 from hybrids.errors import UserError
 from hybrids.training.lit import LitModel
-from hybrids.training.log_settings import LogSettings
-from hybrids.training.logs import FOREIGN_WARNINGS, build_loggers
+from hybrids.training.logs import build_loggers
 from hybrids.training.metrics import read_metrics
+from hybrids.training.process import FOREIGN_WARNINGS
+from hybrids.training.settings import LogSettings
 from hybrids.training.train import train
 from hybrids.training.wandb_log import ID_FILE, is_online
 

@@ -14,8 +14,8 @@ from hybrids.pattern import Pattern
 from hybrids.registry import get
 from hybrids.report.page.usable import Optim, check_usable
 from hybrids.studies.capacity.record import Found, beside, read, trial_folders
-from hybrids.studies.effective_bits.measure import OUTDATED, Rounded
 from hybrids.studies.effective_bits.record import read_rounded
+from hybrids.studies.effective_bits.rounded import OUTDATED, Rounded
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.read import read_json
 from hybrids.training.record import Result, RunFolder

@@ -5,15 +5,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hybrids.errors import UserError, check_number, suggest
 from hybrids.training import files
 from hybrids.triangle.atlas import FAMILIES
 from hybrids.triangle.atlas.derive import Properties, coordinates, derive
-from hybrids.triangle.atlas.measured import Comparison, compare
 from hybrids.triangle.atlas.table import QUANTITIES, Architecture, architectures, sizes
+
+if TYPE_CHECKING:
+    from hybrids.triangle.atlas.measured import Comparison
 
 COLUMNS = ("name", "class", "source", "confirmed", "layers", "step", "state", "reach", "E", "C", "measured", "arch=")
 
@@ -35,7 +37,7 @@ class AtlasRow:
     architecture: Architecture
     properties: Properties
     context: int
-    comparisons: tuple[Comparison, ...]
+    comparisons: "tuple[Comparison, ...]"
 
     @cached_property
     def coordinates(self) -> tuple[float, float]:
@@ -73,9 +75,13 @@ def _is_named(one: Architecture, text: str) -> bool:
     return text.lower() in one.name or text.lower() in one.title.lower()
 
 
-def make_rows(found: Sequence[Architecture], context: int) -> list[AtlasRow]:
-    """Derive every one of them, and measure those that this project can run."""
+def make_rows(found: Sequence[Architecture], context: int, *, is_measured: bool = True) -> list[AtlasRow]:
+    """Derive every one of them, and measure those that this project can run, if asked for."""
     check_number("context", context, 1)
+    if not is_measured:
+        return [AtlasRow(one, derive(one), context, ()) for one in found]
+    from hybrids.triangle.atlas.measured import compare  # and with it torch
+
     return [AtlasRow(one, derive(one), context, tuple(compare(one)) if one.is_runnable else ()) for one in found]
 
 

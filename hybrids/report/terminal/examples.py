@@ -10,20 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.text import Text
 
 from hybrids import registry
-from hybrids.errors import UserError, suggest
-from hybrids.report.terminal.tables import print_rows
+from hybrids.report.terminal.table import print_rows
 from hybrids.task import DecodedTask, Episode, Split, Task
 
 ASKED, TARGET, WRONG, UNSEEN, RETURNED = "bold yellow", "green", "bold red", "dim", "magenta"
 
-_SPLITS = {split.name.lower(): split for split in Split}
 _INDENT, _PIPE_WIDTH = 4, 120
 _STATED = ("chance_accuracy", "facts", "bits", "vocab_size", "length", "num_targets", "facts_end", "generated_on")
 _LONGEST_RUN = 3
@@ -222,33 +220,9 @@ def to_json(task: Task, examples: Sequence[SpelledExample], *, seed: int, split:
     return json.dumps({**describe(task), **drawn, "examples": [asdict(example) for example in examples]}, indent=2)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see hybrids task --help")
-
-
-def read_arguments(arguments: Sequence[str], description: str) -> argparse.Namespace:
-    """Arguments of `hybrids task`; UserError for a wrong one."""
-    parser = _Parser(prog="hybrids task", description=description)
-    parser.add_argument("task", help="its name; hybrids plugins lists them")
-    parser.add_argument("settings", nargs="*", metavar="setting=value", help="as in task.setting=value of a run")
-    parser.add_argument("--split", default="train", help=f"one of {', '.join(_SPLITS)}")
-    parser.add_argument("--seed", type=int, default=0, help="data.seed of a run")
-    parser.add_argument("--index", type=int, default=0, help="number of the first example")
-    parser.add_argument("--count", type=int, default=3, help="how many")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    args = parser.parse_intermixed_args(arguments)
-    if args.split not in _SPLITS:
-        raise UserError(f"unknown split {args.split!r}; {suggest(args.split, _SPLITS)}")
-    for name, least in (("seed", 0), ("index", 0), ("count", 1)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name}={getattr(args, name)} must be at least {least}")
-    return args
-
-
 def show(task: Task, args: argparse.Namespace) -> None:
     """Print the examples that are asked for and what the task states; in colours on a terminal, at its width."""
-    split = _SPLITS[args.split]
+    split = Split[args.split.upper()]
     examples = read_examples(task, range(args.index, args.index + args.count), seed=args.seed, split=split)
     if args.json:
         return print(to_json(task, examples, seed=args.seed, split=split))

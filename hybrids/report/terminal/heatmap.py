@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hybrids.report.picture import save_picture
-from hybrids.training.evaluate import GridCell, decoded_scores
+from hybrids.training.grid import GridCell, decoded_scores
 
 
 def draw_heatmap(cells: Sequence[GridCell], trained: Mapping[str, int], path: Path, *, title: str) -> None:

@@ -108,33 +108,32 @@ def _measure_rest(
 COLUMNS = (
     "layer",
     "part",
-    "state tensors",
-    "elements declared",
-    "measured",
     "bits",
-    "FLOPs declared",
-    "counted",
+    "FLOPs",
     "bytes read",
+    "elements",
+    "state tensors",
+    "declared",
+    "FLOPs declared",
     PUBLISHED,
 )
+"""By importance: a narrow terminal shows the first. Beside what was measured, what the layers declare."""
 
 
 def table_rows(parts: Sequence[LayerPart]) -> list[list[str]]:
     """Rows of the table under `COLUMNS`, the totals last; zoology's total over the mixers that it has a formula for."""
-    numbers = ("declared_elements", "elements", "bits", "declared_flops", "flops", "bytes_read")
-    rows = [
-        [
-            part.layer,
-            part.name,
-            part.kinds,
-            *(f"{getattr(part, name):,}" for name in numbers),
-            _or_empty(part.published),
-        ]
-        for part in parts
-    ]
-    totals = [f"{sum(getattr(part, name) for part in parts):,}" for name in numbers]
     theirs = [part.published for part in parts if part.published is not None]
-    return [*rows, ["total", "", "", *totals, _or_empty(sum(theirs) if theirs else None)]]
+    rows = [_cells(part.layer, part.name, [part], part.kinds, part.published) for part in parts]
+    return [*rows, _cells("total", "", parts, "", sum(theirs) if theirs else None)]
+
+
+def _cells(layer: str, name: str, parts: Sequence[LayerPart], kinds: str, published: int | None) -> list[str]:
+    def total(number: str) -> str:
+        return f"{sum(getattr(part, number) for part in parts):,}"
+
+    measured = map(total, ("bits", "flops", "bytes_read", "elements"))
+    declared = map(total, ("declared_elements", "declared_flops"))
+    return [layer, name, *measured, kinds, *declared, _or_empty(published)]
 
 
 def notes(parts: Sequence[LayerPart]) -> list[str]:

@@ -1,16 +1,16 @@
 """A search for a capacity as it is asked for: its settings, and for each pattern its runs and what they can show."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from hybrids import registry
-from hybrids.errors import UserError, check_number
+from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.studies.capacity.record import Outcome, asks_for, facts_asked
 from hybrids.studies.capacity.search import Trial, bisect
+from hybrids.studies.capacity.settings import SearchSettings, check_varies_facts
 from hybrids.studies.capacity.trials import OutOfTime, Trials, check_precision, measure_ceiling, search
 from hybrids.task import VariesFacts
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, digest_of
@@ -22,30 +22,6 @@ from hybrids.triangle.recall import check_has_bits
 
 EXAMPLES_PER_SIZE = 256
 """Test examples of each number of facts, where data.num_test_examples is not given."""
-
-
-@dataclass(kw_only=True)
-class SearchSettings:
-    """What the search itself is told; everything else is a setting of its runs.
-
-    The best of `rates` on the first of `seeds` seeds is used for the others. Examples have 1 ... `max_facts` facts.
-    No run starts after `budget` minutes; `confirm` then trains at single numbers of facts around K*.
-    """
-
-    rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
-    seeds: int = 4
-    max_facts: int = 64
-    steps: int | None = None
-    min_utilisation: float = 1e-3
-    budget: float | None = None
-    confirm: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("max_facts", 1), ("steps", 1), ("min_utilisation", 0), ("budget", 0)):
-            check_number(name, getattr(self, name), least)
-        if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
-            what = "all must be positive" if self.rates else "give at least one"
-            raise UserError(f"rates={','.join(f'{rate:g}' for rate in self.rates)}: {what}")
 
 
 class Watcher(Protocol):
@@ -129,15 +105,6 @@ class Plan:
             missing=missing,
             confirmed=confirmed,
         )
-
-
-def check_varies_facts(run: Run) -> VariesFacts:
-    """The class of the task of a run; UserError where its number of facts cannot be varied."""
-    cls = run.task.cls
-    if isinstance(cls, VariesFacts):
-        return cls
-    able = [name for name in registry.names("task") if isinstance(registry.get("task", name).cls, VariesFacts)]
-    raise UserError(f"task={registry.name_of(cls)} cannot vary its number of facts; allowed: {', '.join(able)}")
 
 
 def find_search(plans: Sequence[Plan], settings: SearchSettings) -> Path:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from hybrids.errors import UserError
 from hybrids.studies.capacity.search import THRESHOLD, Capacity
-from hybrids.studies.capacity.trials import Ceiling
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
 from hybrids.training.identity import check_seal, seal
@@ -23,6 +22,17 @@ from hybrids.triangle.match import Size
 
 VERSION = 1
 """Of capacity.json."""
+
+
+class Ceiling(NamedTuple):
+    """What examples of so many facts can show at most."""
+
+    facts: int
+    num_symbols: int
+    state_bits: int
+    """Of one sequence after the last fact and before any query, at the dtype stored."""
+    utilisation: float
+    """Share of the state that is used where every fact is recalled."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.model.measure import prefill, state_bits
+from hybrids.studies.capacity.record import Ceiling
 from hybrids.studies.capacity.search import THRESHOLD, Capacity, Trial, find_capacity, is_settled
 from hybrids.task import VariesFacts
 from hybrids.training.metrics import read_metrics
@@ -20,17 +20,6 @@ from hybrids.triangle.recall import check_has_bits
 
 WORST_ERROR = 0.03
 """Largest standard error of an accuracy near the threshold with which a capacity is read."""
-
-
-class Ceiling(NamedTuple):
-    """What examples of so many facts can show at most."""
-
-    facts: int
-    num_symbols: int
-    state_bits: int
-    """Of one sequence after the last fact and before any query, at the dtype stored."""
-    utilisation: float
-    """Share of the state that is used where every fact is recalled."""
 
 
 def measure_ceiling(run: Run, facts: int) -> Ceiling:

@@ -16,7 +16,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from hybrids.errors import UserError, printable
-from hybrids.studies.effective_bits.measure import Rounded
+from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.studies.validation import explain_refusal
 from hybrids.training.files import to_csv, write_file
 from hybrids.training.identity import DIGITS, digest_of

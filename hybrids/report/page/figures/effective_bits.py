@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Still
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import Row, add_legend, by_label, column, curve, logarithmic, marks
-from hybrids.studies.effective_bits.measure import KEPT, OUTDATED, Rounded
+from hybrids.studies.effective_bits.rounded import KEPT, OUTDATED, Rounded
 
 _STATE = ("label", "learning_rate", "seed", "context", "state", "bits_per_element", "total_bits")
 _RECALL = ("recalled_bits", "recalled_low", "recalled_high", "surely", "share_kept", "utilisation")

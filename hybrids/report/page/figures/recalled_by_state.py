@@ -10,7 +10,7 @@ from hybrids.report.page.collect import ReportedRun, held_bits, law_broken
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import UTILISATIONS, Row, add_legend, by_label, column, logarithmic, marks, points
-from hybrids.studies.effective_bits.measure import OUTDATED
+from hybrids.studies.effective_bits.rounded import OUTDATED
 
 _EFFECTIVE = ("effective_bits", "effective_recalled", "effective_utilisation")
 _SETTINGS = ("label", "context", "learning_rate", "seed")
