@@ -1,4 +1,4 @@
-"""The commands that the README shows are commands that work, and the tree that it shows is the tree."""
+"""The commands that README and docs show are commands that work, links lead somewhere, and the tree is the tree."""
 
 import re
 import shlex
@@ -17,10 +17,13 @@ from hybrids.training.train import build_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(path.read_text() for path in PAGES if path.name not in ("mixers.md", "tasks.md", "atlas.md"))
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-TRAIN = [command for command in COMMANDS if command.startswith("python train.py")]
-PATTERNS = re.findall(r"hybrids patterns [^`\n]*", README)
+TRAIN = [command for command in COMMANDS if command.startswith("python train.py") and "trainer=gpu" not in command]
+PATTERNS = re.findall(r"hybrids patterns [^`\n]*", TEXT)
+SHOWN = [command for command in COMMANDS if re.match(r"hybrids (state|triangle|task|atlas|doctor|plugins)\b", command)]
 EXAMPLE_PLUGINS = ("ema", "last_token")
 
 
@@ -49,8 +52,25 @@ def test_a_pattern_command_prints_layers(command, monkeypatch, capsys):
     assert "in other notations" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", sorted(set(SHOWN)))
+def test_a_command_that_trains_nothing_answers(command, hybrids):
+    assert hybrids(*shlex.split(command)[1:]).code == 0
+
+
 def test_there_are_commands_to_test():
-    assert len(TRAIN) >= 6 and len(PATTERNS) >= 2
+    assert len(TRAIN) >= 6 and len(PATTERNS) >= 2 and len(SHOWN) >= 6
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_to_files(path):
+    for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert link.startswith("http") or (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_the_readme_fits_two_hundred_lines():
+    assert len(README.splitlines()) <= 200
 
 
 def test_the_tree_names_every_module():

@@ -38,6 +38,7 @@ def spell_overrides(arguments: Sequence[str]) -> list[str]:
 
 _LETTER = re.compile(r"~(mixers|channels|(mixer|channel)@(mixers|channels))\.")
 _CHDIR = re.compile(r"\+{0,2}hydra\.job\.chdir=(?!false$|False$|null$)")
+_LONG = re.compile(r"--[A-Za-z_][\w.@]*")
 _HYDRA_FLAGS = re.compile(r"-\w\w?|--(help|hydra-help|version|cfg|resolve|package|info|multirun|run|shell-completion)")
 
 
@@ -46,7 +47,8 @@ def spell_flags(
 ) -> list[str]:
     """Arguments with each of `flags` as the setting that it stands for, and `--<name>=` as `<name>=`.
 
-    Raises UserError for an option that neither Hydra nor these have.
+    The latter is how W&B's sweep agents write settings. Raises UserError for an option that neither Hydra nor these
+    have.
     """
     flags = flags or {}
     spelt = []
@@ -55,10 +57,12 @@ def spell_flags(
         name = flag.removeprefix("--")
         if flag in flags and equals:
             raise UserError(f"{name}={value}: it takes no value, write {flag}")
-        if argument.startswith("-") and flag not in flags and name not in names and not _HYDRA_FLAGS.fullmatch(flag):
+        is_known = flag in flags or name in names or _HYDRA_FLAGS.fullmatch(flag)
+        if equals and not is_known and _LONG.fullmatch(flag):
+            argument = argument.removeprefix("--")
+        elif argument.startswith("-") and not is_known:
             known = dict.fromkeys([*names, *(known.removeprefix("--") for known in flags)])
-            setting = argument.lstrip("-") if equals else f"{name.lstrip('-')}=<value>"
-            hint = suggest(name, known) if known else f"write {setting}"
+            hint = suggest(name, known) if known else f"write {name.lstrip('-')}=<value>"
             raise UserError(f"unknown option {argument!r}; {hint}")
         spelt.append(flags[flag] if flag in flags else argument.removeprefix("--") if name in names else argument)
     return spelt

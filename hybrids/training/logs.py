@@ -1,6 +1,8 @@
 """Where a run's numbers go while it trains: metrics.csv, W&B, TensorBoard, the progress bar."""
 
 import csv
+import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -70,16 +72,56 @@ def _rows(path: Path) -> dict[int, dict[str, float]]:
     return rows
 
 
+_LINES_APART = 60
+"""Seconds between two lines on the progress, where nobody looks at a bar."""
+
+
 class StepProgressBar(TQDMProgressBar):
-    """Lightning's bar for training alone, counting towards `max_steps` though the epoch has no end."""
+    """Lightning's bar for training alone, counting towards `max_steps` though the epoch has no end; on stderr.
+
+    Its line fits 80 columns. Where stderr is no terminal it is one line a minute instead.
+    """
+
+    BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 
     @property
     def total_train_batches(self) -> int | float:
         return self.trainer.max_steps
 
+    @property
+    def is_disabled(self) -> bool:
+        return super().is_disabled or not sys.stderr.isatty()
+
+    def init_train_tqdm(self) -> Tqdm:
+        self.since = self.told = time.monotonic()
+        return Tqdm(
+            disable=self.is_disabled,
+            leave=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+            initial=self.trainer.global_step,
+        )
+
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.initial = self.first = trainer.global_step  # of a run that goes on
         self.train_progress_bar.set_description("training")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        now = time.monotonic()
+        if self.is_enabled and self.is_disabled and now - self.told >= _LINES_APART:
+            self.told = now
+            done, steps = trainer.global_step - self.first, trainer.max_steps
+            left = (now - self.since) / done * (steps - trainer.global_step)
+            found = self.get_metrics(trainer, pl_module)
+            metrics = ", ".join(f"{name}={float(value):.3g}" for name, value in found.items())
+            told = f"step {trainer.global_step:,} of {steps:,}, at most {left:,.0f} s left"
+            print(f"training: {told}{metrics and f', {metrics}'}", file=sys.stderr, flush=True)
 
     def init_validation_tqdm(self) -> Tqdm:
         return Tqdm(disable=True)
@@ -87,5 +129,7 @@ class StepProgressBar(TQDMProgressBar):
     init_test_tqdm = init_validation_tqdm
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Accuracy first, which a narrow terminal must not cut off."""
         metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num"}
+        shown = {name: value for name, value in metrics.items() if name != "v_num"}
+        return dict(sorted(shown.items(), key=lambda item: item[0] != "val/accuracy"))

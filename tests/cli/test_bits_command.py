@@ -114,7 +114,7 @@ def test_validation_examples_alone_fix_the_steps(command, monkeypatch):
             "trainer.accelerator='tpu' is unknown; did you mean 'gpu'?",
         ),
         (["runs/learned", "level=8"], "unknown setting 'level'; did you mean 'levels'?"),
-        (["runs/learned", "--levels=8"], "unknown option '--levels=8'; write levels=8"),
+        (["runs/learned", "--level=8"], "unknown setting 'level'; did you mean 'levels'?"),
         (["levels=8"], "no run is named; give folders of runs: hybrids bits runs/<id>"),
     ],
 )

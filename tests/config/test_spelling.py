@@ -72,12 +72,22 @@ def test_what_is_left_as_it_is(argument):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "hint"),
-    [(["--pattern=LLLA"], "write pattern=LLLA"), (["--pattern", "LLLA"], "write pattern=<value>")],
+    ("argument", "spelt"),
+    [
+        ("--pattern=LLLA", "pattern=LLLA"),
+        ("--optim.lr=1e-3", "optim.lr=1e-3"),
+        ("--mixer@mixers.L=gla", "mixer@mixers.L=gla"),
+        ("--cfg=job", "--cfg=job"),
+        ("--multirun", "--multirun"),
+    ],
 )
-def test_an_option_that_is_a_setting_says_how_it_is_written(arguments, hint):
-    with pytest.raises(UserError, match=rf"unknown option '{arguments[0]}'; {hint}"):
-        spell_flags(arguments)
+def test_a_setting_may_be_written_as_sweep_agents_do(argument, spelt):
+    assert spell_flags([argument]) == [spelt]
+
+
+def test_an_option_that_is_a_setting_says_how_it_is_written():
+    with pytest.raises(UserError, match=r"unknown option '--pattern'; write pattern=<value>"):
+        spell_flags(["--pattern", "LLLA"])
 
 
 @pytest.mark.parametrize("setting", ["run", "runs_dir"])

@@ -17,7 +17,7 @@ class MovingAverageState(NamedTuple):
     mean: Float[Tensor, "B D"]
 
 
-@register("mixer", "ema", source="the example of the README")
+@register("mixer", "ema", source="the example of docs/extend.md")
 class MovingAverage(Mixer[MovingAverageState]):
     """m_t = a m_{t-1} + (1 - a) W x_t with a = 1 - 1 / horizon; the output is m_t.
 

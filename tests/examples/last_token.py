@@ -12,7 +12,7 @@ from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.sizes import multiples
 
 
-@register("task", "last_token", source="the example of the README")
+@register("task", "last_token", source="the example of docs/extend.md")
 class LastToken(RecallTask):
     """Uniform tokens; the answer, read at the last position, is the last token itself.
 

@@ -69,7 +69,7 @@ INPUT = {
     "train match=params": "match_to",
     "train context=0": "context",
     "train ~optim": "optim",
-    "train --pattern=LLLA": "pattern=LLLA",
+    "train --patern=LLLA": "pattern=LLLA",
     "train LLLA": "LLLA",
     "train pattern=LA pattern=": "pattern",
     "train -m sweep=zigzag": "zigzag",

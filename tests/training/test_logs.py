@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from hybrids.errors import UserError
+from hybrids.training import logs
 from hybrids.training.logs import MetricsFile
 from hybrids.training.metrics import drop_metrics, read_metrics
 from hybrids.training.process import silence_foreign_messages
@@ -88,3 +89,12 @@ def test_lightning_does_not_talk_about_itself(capfd, make_run):
     train(make_run("pattern=A"))
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+def test_off_a_terminal_the_progress_is_a_line_now_and_then_on_stderr(make_run, monkeypatch, capfd):
+    monkeypatch.setattr(logs, "_LINES_APART", 0)
+    train(make_run("pattern=A", "trainer.progress_bar=true", "trainer.max_steps=4", "trainer.log_every=2"))
+    out, err = capfd.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("training: ")]
+    assert [line.partition(",")[0] for line in lines] == [f"training: step {n} of 4" for n in (1, 2, 3, 4)]
+    assert "s left, train/loss=" in lines[-1] and "training: " not in out

@@ -101,5 +101,6 @@ def test_without_bits_only_state_and_cost_are_placed(make_run):
     place = train(run)["triangle"][0]
     assert place["recalled_bits"] is None and place["efficiency"] == 1.0
     why = "the task does not say how many bits its facts have"
-    title = f"triangle at {place['context']} tokens, beyond training"
-    assert list(describe_place(place, 8)) == [(title, f"Efficiency 1.00  Compactness 1.00  no Recall: {why}")]
+    title = f"triangle at {place['context']} tokens"
+    told = f"Efficiency 1.00  Compactness 1.00  no Recall: {why}  (beyond training)"
+    assert list(describe_place(place, 8)) == [(title, told)]

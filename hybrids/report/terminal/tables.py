@@ -64,16 +64,16 @@ def describe_place(place: Place, trained: int | None = None) -> Iterator[tuple[s
 
     `trained` is the context of training.
     """
-    beyond = ", beyond training" if trained is not None and place["context"] > trained else ""
-    title = f"triangle at {place['context']:,} tokens{beyond}"
+    beyond = "  (beyond training)" if trained is not None and place["context"] > trained else ""
+    title = f"triangle at {place['context']:,} tokens"
     coordinates = f"Efficiency {place['efficiency']:.2f}  Compactness {place['compactness']:.2f}"
     recall, bits, held, offered = (
         place[key] for key in ("recall", "recalled_bits", "facts_state_bits", "offered_bits")
     )
     if recall is None or bits is None or held is None or offered is None:
-        yield title, f"{coordinates}  no Recall: {place.get('no_recall') or 'it was not measured'}"
+        yield title, f"{coordinates}  no Recall: {place.get('no_recall') or 'it was not measured'}{beyond}"
         return
-    yield title, f"{coordinates}  Recall {recall:.2f}"
+    yield title, f"{coordinates}  Recall {recall:.2f}{beyond}"
     num_examples, facts_end = place.get("num_examples"), place.get("facts_end")
     examples = f" over {num_examples:,} examples" if num_examples else ""
     interval = f"95 % interval{examples}: {place['recalled_low']:.1f} to {place['recalled_high']:.1f}"
