@@ -18,7 +18,7 @@ from hybrids.config.quoting import quote
 from hybrids.errors import UserError
 from hybrids.report.terminal import capacity as report
 from hybrids.report.terminal.progress import RunsBar
-from hybrids.report.terminal.table import print_rows
+from hybrids.report.terminal.table import print_meanings, print_rows
 from hybrids.studies.capacity.plan import EXAMPLES_PER_SIZE, Plan, find_search
 from hybrids.studies.capacity.record import Outcome, write
 from hybrids.studies.capacity.search import facts_grid
@@ -91,6 +91,7 @@ def _make_plans(config: dict[str, Any], settings: SearchSettings, overrides: Seq
 
 def _print(outcomes: Sequence[Outcome], paths: Sequence[object]) -> None:
     print_rows("capacity: facts recalled with accuracy 0.9", report.COLUMNS, [report.table_row(o) for o in outcomes])
+    print_meanings(report.MEANINGS)
     for outcome in outcomes:
         if outcome.missing:
             print(f"{outcome.pattern}: missing: {', '.join(outcome.missing)}; the same command goes on")

@@ -24,14 +24,19 @@ from lightning.pytorch.trainer.states import TrainerFn
 from hybrids.training.ranks import Ranks
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
 )
-"""What asks a process to end. Slurm sends SIGTERM where it preempts (after SIGCONT, which by itself ends nothing) and
-at the time limit, and before that limit what `--signal` names; submitit takes SIGUSR2."""
+"""What asks a process to end; SIGINT is Ctrl-C. Slurm sends SIGTERM where it preempts (after SIGCONT, which by itself ends
+nothing) and at the time limit, and before that limit what `--signal` names; submitit takes SIGUSR2."""
 
 GRACE = 25.0
 """Seconds in which ranks must end once they are asked to; one that waits for a rank that is gone ends then."""
 
+
+_IN_EARNEST = 1.0
+"""Seconds after which another Ctrl-C ends the process at once; sooner, it is the same one, passed on."""
 
 _DONE = b"\0"
 """What no signal writes."""
@@ -53,6 +58,7 @@ class Stop(Callback):
         self.save: Callable[[Trainer], None] = lambda trainer: None
         """Writes a checkpoint of the step that training has reached, on all ranks together."""
         self.signum = 0
+        self.since = 0.0
         self.is_deferred = False
         self.steps = 0
         self.group: dist.ProcessGroup | int | None = None
@@ -68,7 +74,8 @@ class Stop(Callback):
             if not self.ranks.is_first:
                 raise SystemExit(0) from None  # Lightning kills the first rank where one that it started ends otherwise
             self._say(stopped.signum)
-            if callable(before := handlers.get(stopped.signum)):
+            before = handlers.get(stopped.signum)
+            if callable(before) and stopped.signum != signal.SIGINT:  # Python's own raises KeyboardInterrupt
                 before(stopped.signum, None)  # submitit's puts the job into the queue again
             elif stopped.signum == signal.SIGUSR1:
                 _requeue()
@@ -105,12 +112,15 @@ class Stop(Callback):
             self.save(trainer)
 
     def _note(self, signum: int, frame: Any) -> None:
+        if self.signum == signum == signal.SIGINT and time.monotonic() - self.since > _IN_EARNEST:
+            raise KeyboardInterrupt
+        self.since = time.monotonic()
         self.signum = self.signum or signum
         if not self.is_deferred:
             raise Stopped(signum)
 
     def _say(self, signum: int) -> None:
-        name = signal.Signals(signum).name
+        name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
         text = f"run {self.place} was stopped by {name} after step {self.steps}; the same command goes on from there"
         print(text, file=sys.stderr)
 

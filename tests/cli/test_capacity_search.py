@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from scipy.stats import chisquare
 
 from hybrids import cli, registry
-from hybrids.report.terminal.capacity import table_row
+from hybrids.report.terminal.capacity import COLUMNS, table_row
 from hybrids.report.terminal.progress import RunsBar
 from hybrids.studies.capacity import trials
 from hybrids.studies.capacity.record import Outcome, read
@@ -259,11 +259,24 @@ def test_a_row_agrees_with_the_bound_by_hand():
         at_capacity=Ceiling(10, 256, 1000, 0.1),
     )
     per_fact = 8 + 0.1 * math.log2(0.1) + 0.9 * math.log2(0.9) - 0.1 * math.log2(255)
-    row = table_row(outcome)
-    assert row[:6] == ["LA", f"{facts:.2f}", "none", "0 of 0", "0.01", "0.00"]
-    assert row[6:9] == ["16", "1,234", "4,321"]
-    assert row[9:12] == ["1,000", f"{1000 / per_fact:,.1f}", f"{facts * per_fact / 1000:.4f}"]
-    assert row[12:] == ["1 x 500", "", "lower bound: only 1 learning rate tried"]
+    row = dict(zip(COLUMNS, table_row(outcome), strict=True))
+    assert row == {
+        "pattern": "LA",
+        "K*": f"{facts:.2f}",
+        "interval": "none",
+        "remarks": "lower bound: only 1 learning rate tried",
+        "utilisation": f"{facts * per_fact / 1000:.4f}",
+        "rate": "0.01",
+        "never learned": "0 of 0",
+        "state bits": "1,000",
+        "K at most": f"{1000 / per_fact:,.1f}",
+        "window (decades)": "0.00",
+        "d_model": "16",
+        "parameters": "1,234",
+        "step FLOPs": "4,321",
+        "steps": "1 x 500",
+        "K alone": "",
+    }
 
 
 def test_the_time_left_is_that_of_the_runs_so_far(monkeypatch):

@@ -69,7 +69,7 @@ INPUT = {
     "train match=params": "match_to",
     "train context=0": "context",
     "train ~optim": "optim",
-    "train --patern=LLLA": "pattern=LLLA",
+    "train --patern=LLLA": "unknown setting 'patern'",
     "train LLLA": "LLLA",
     "train pattern=LA pattern=": "pattern",
     "train -m sweep=zigzag": "zigzag",

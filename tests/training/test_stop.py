@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from hybrids.training.lit import LitModel
 from hybrids.training.metrics import read_metrics
-from hybrids.training.stop import SIGNALS
+from hybrids.training.ranks import find_ranks
+from hybrids.training.stop import SIGNALS, Stop
 from hybrids.training.train import train
 
 
@@ -159,6 +161,26 @@ def test_what_handled_the_signal_before_handles_it_once_the_step_is_kept(make_ru
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert ended.value.code == 255 and seen == [(signal.SIGUSR2, "step=00000003.ckpt")]
+
+
+def test_ctrl_c_ends_a_run_as_other_signals_do(make_run, signal_at, capsys):
+    run = make_run()
+    signal_at("training_step", 3, signal.SIGINT)
+    stop(run, signal.SIGINT)
+    assert "was stopped by Ctrl-C after step 3; the same command goes on from there" in capsys.readouterr().err
+    assert run.folder.checkpoints()[0].name == "step=00000003.ckpt"
+
+
+def test_another_ctrl_c_ends_it_at_once_but_not_the_same_one_passed_on(monkeypatch, tmp_path):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    asked = Stop(tmp_path, find_ranks(1, 1))
+    asked.is_deferred = True
+    for clock[0] in (100.0, 100.5):
+        asked._note(signal.SIGINT, None)
+    clock[0] = 102.0
+    with pytest.raises(KeyboardInterrupt):
+        asked._note(signal.SIGINT, None)
 
 
 @pytest.mark.parametrize(
