@@ -28,8 +28,8 @@ SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-"""What asks a process to end; SIGINT is Ctrl-C. Slurm sends SIGTERM where it preempts (after SIGCONT, which by itself ends
-nothing) and at the time limit, and before that limit what `--signal` names; submitit takes SIGUSR2."""
+"""What asks a process to end; SIGINT is Ctrl-C. Slurm sends SIGTERM where it preempts (after SIGCONT, which by itself
+ends nothing) and at the time limit, and before that limit what `--signal` names; submitit takes SIGUSR2."""
 
 GRACE = 25.0
 """Seconds in which ranks must end once they are asked to; one that waits for a rank that is gone ends then."""

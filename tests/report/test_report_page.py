@@ -14,7 +14,7 @@ from hybrids.report.page.collect import collect
 
 FIGURES = {
     "triangle_pairs": 3 * (3 + 3),  # in each panel a trace for each context, and a path
-    "triangle_ternary": 3 + 3,
+    "spokes": 3 * 8,  # a triangle for each context of each pattern
     "recalled_by_state": 4 + 8 + 1 + 2 * 3,  # lines of utilisation, patterns, what breaks the law, effective bits
     "effective_bits": 3,  # one run for each of three patterns
     "capacity": 3 * 2,  # facts, rates and window of two patterns
@@ -82,7 +82,7 @@ def test_every_figure_has_ink_and_colour(page):
     ("figure", "point", "told"),
     [
         ("triangle_pairs", ".trace.scatter .points path", ("context", "recall: ")),
-        ("triangle_ternary", ".trace.scatter .points path", ("context", "efficiency: ")),
+        ("spokes", ".trace.scatter .points path", ("context", "efficiency: ")),
         ("recalled_by_state", ".trace.scatter .points path", ("state bits: ", "utilisation: ")),
         ("effective_bits", ".trace.scatter .points path", ("share kept: ", "bits per element: ")),
         ("capacity", ".trace.scatter .points path", ("facts: 5", "window decades: ")),

@@ -69,11 +69,6 @@ def _with_total(**row: Any) -> Row:
     return row | {"total": None if None in parts else sum(parts)}
 
 
-def has_shares(row: Row) -> bool:
-    """Whether a ternary plot can hold it: no coordinate missing or negative, and not all nothing."""
-    return bool(row["total"]) and min(row[key] for key in COORDINATES) >= 0
-
-
 def in_place(rows: Iterable[Row], kind: str, needed: Collection[str]) -> list[Row]:
     """Models or path vertices with all `needed` coordinates."""
     return [row for row in rows if row["kind"] == kind and None not in [row[key] for key in needed]]

@@ -1,4 +1,4 @@
-"""The triangle: Efficiency, Compactness and Recall of every model, in pairs and all three, with paths between them."""
+"""The triangle: Efficiency, Compactness and Recall of every model, in pairs, with paths between them."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from hybrids.report.page.compare import Comparison
 from hybrids.report.page.figure import Drawing, Figure, Series
 from hybrids.report.page.style import SCALE, Row, by_label, column, hover, marks
-from hybrids.report.page.trajectories import COLUMNS, COORDINATES, has_shares, in_place, paths, trajectories
+from hybrids.report.page.trajectories import COLUMNS, in_place, paths, trajectories
 
 PAIRS = (("compactness", "efficiency"), ("compactness", "recall"), ("efficiency", "recall"))
 """Horizontal and vertical axis of the projections."""
@@ -44,10 +44,7 @@ def _notes(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
         yield f"without coordinates in result.json: {', '.join(unmeasured)}"
     without = sorted({row["label"] for row in models if row["recall"] is None})
     if without:
-        yield f"Recall not measured, so not in the panels and the ternary plot that need it: {', '.join(without)}"
-    unplaced = sorted({row["label"] for row in models if row["total"] is not None and not has_shares(row)})
-    if unplaced:
-        yield f"a coordinate below 0, or all three 0, has no place in the ternary plot: {', '.join(unplaced)}"
+        yield f"Recall not measured, so not in the panels that need it: {', '.join(without)}"
     depths = {len(run.pattern) for run in comparison.runs}
     if len(depths) > 1 and not all(run.config.get("matched") for run in comparison.runs):
         yield f"patterns of {', '.join(map(str, sorted(depths)))} layers are not matched, so no path joins them"
@@ -55,7 +52,6 @@ def _notes(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
 
 _TICKS = [0, 0.25, 0.5, 0.75, 1]
 _SUM = Normalize(0, 3)
-_CORNERS = {"recall": (0.5, math.sqrt(3) / 2), "efficiency": (0.0, 0.0), "compactness": (1.0, 0.0)}
 
 Position = Callable[[Row], tuple[float, float]]
 
@@ -71,36 +67,6 @@ def _pairs_still(rows: Sequence[Row]) -> Still:
     _add_colour_bar(figure, list(panels))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
-
-
-def _ternary_still(rows: Sequence[Row]) -> Still:
-    figure = Still(figsize=(6.5, 5.6), layout="constrained")
-    axes = figure.subplots()
-    for k in range(5):  # lines of constant share, a quarter apart
-        for corner in _CORNERS:
-            _draw_share(axes, corner, k / 4)
-    for corner, place in _CORNERS.items():
-        offset, side = (6, "bottom") if corner == "recall" else (-6, "top")
-        axes.annotate(corner.title(), place, (0, offset), textcoords="offset points", ha="center", va=side)
-    _draw_places(axes, [row for row in rows if has_shares(row)], COORDINATES, _in_triangle)
-    axes.set(xlim=(-0.12, 1.12), ylim=(-0.1, 0.98), aspect="equal")
-    axes.axis("off")
-    _add_colour_bar(figure, [axes])
-    axes.legend(loc="upper left", frameon=False)
-    return figure
-
-
-def _in_triangle(row: Row) -> tuple[float, float]:
-    total = sum(row[key] for key in COORDINATES)
-    x, y = (sum(row[key] / total * _CORNERS[key][axis] for key in COORDINATES) for axis in (0, 1))
-    return x, y
-
-
-def _draw_share(axes: Axes, corner: str, share: float) -> None:
-    """The line on which one coordinate has a fixed share of the sum."""
-    others = [key for key in COORDINATES if key != corner]
-    ends = [_in_triangle({corner: share, others[i]: 1 - share, others[1 - i]: 0.0}) for i in (0, 1)]
-    axes.plot(*zip(*ends, strict=True), color="0.4" if share == 0 else "0.85", lw=1, zorder=0)
 
 
 def _draw_places(axes: Axes, rows: Sequence[Row], needed: Sequence[str], position: Position) -> None:
@@ -159,16 +125,6 @@ def _pairs_interactive(rows: Sequence[Row]) -> go.Figure:
         figure.update_xaxes(title_text=x.title(), range=[-0.38, 1.28], tickvals=_TICKS, row=1, col=i)
         figure.update_yaxes(title_text=y.title(), range=[-0.06, 1.12], tickvals=_TICKS, row=1, col=i)
     return _colour(figure, 430)
-
-
-def _ternary_interactive(rows: Sequence[Row]) -> go.Figure:
-    sides = {"a": "recall", "b": "efficiency", "c": "compactness"}
-    figure = go.Figure(_traces([row for row in rows if has_shares(row)], go.Scatterternary, sides))
-    figure.update_traces(cliponaxis=False)
-    look = {"showticklabels": False, "dtick": 0.25, "gridcolor": "#dddddd", "linecolor": "#666666"}
-    ternary = {f"{side}axis": {"title": {"text": name.title()}, **look} for side, name in sides.items()}
-    figure.update_layout(ternary={"sum": 1, **ternary})
-    return _colour(figure, 560)
 
 
 def _traces(rows: Sequence[Row], kind: Any, axes: TraceAxes) -> list[Any]:
@@ -244,6 +200,5 @@ FIGURE = Figure(
     _tabulate,
     {
         "triangle_pairs": Drawing(_pairs_still, _pairs_interactive),
-        "triangle_ternary": Drawing(_ternary_still, _ternary_interactive),
     },
 )
