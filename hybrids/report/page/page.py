@@ -1,4 +1,4 @@
-"""A report: one HTML page that opens from disk without a network, beside it every figure and the table behind it."""
+"""A report: an HTML page that opens from disk without a network, and beside it figures, tables and what draws them."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +20,15 @@ from hybrids.training.files import to_csv, write_file
 
 _SETTINGS = ("run", "pattern", "model", "task", "learning_rate", "seed")
 _SCORES = ("accuracy", "exact_match", "chance")
+_PLACE = ("efficiency", "compactness", "recall", "recalled_bits")
+"""At the context of training."""
 _SIZES = ("parameters", "backbone_parameters", "context", "state_bits", "step_flops", "step_bytes")
 _MEANS = ("steps", "stopped", "seconds", "backend", "device", "threads", "commit")
-RUN_COLUMNS = (*_SETTINGS, *_SCORES, *_SIZES, *_MEANS)
+RUN_COLUMNS = (*_SETTINGS, *_SCORES, *_PLACE, *_SIZES, *_MEANS)
+
+
+PLOTLY = "plotly.min.js"
+"""What draws the figures, five megabytes: once beside the page."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def _possible_names() -> list[str]:
     figures = find_figures()
     tables = ["runs", "missing", *(figure.name for figure in figures)]
     pictures = [f"{name}.{kind}" for figure in figures for name in figure.drawings for kind in ("png", "svg")]
-    return ["index.html", *(f"{name}.csv" for name in tables), *pictures]
+    return ["index.html", PLOTLY, *(f"{name}.csv" for name in tables), *pictures]
 
 
 def _write_files(collection: Collection, place: Path, letter: str, facts: str | None) -> list[str]:
@@ -85,16 +91,18 @@ def _write_files(collection: Collection, place: Path, letter: str, facts: str | 
             columns=RUN_COLUMNS,
             runs=runs,
             tables=tables,
-            plotly=get_plotlyjs(),
+            plotly=PLOTLY,
         )
     )
     write_file(place / "index.html", page)
+    write_file(place / PLOTLY, get_plotlyjs())
     return alarms
 
 
 def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
     """A run under `RUN_COLUMNS`."""
     result, task = run.result, run.identity["task"]["name"]
+    places: list[Mapping[str, Any]] = [*run.places[:1]]
     told = comparison.describe(run, task=True, without=["task.name"], named=False)
     letters = run.identity["letters"].items()
     mixers = " ".join(f"{name}={(letter.get('mixer') or {}).get('name', 'none')}" for name, letter in letters)
@@ -108,6 +116,7 @@ def run_row(comparison: Comparison, run: ReportedRun) -> dict[str, Any]:
         "accuracy": result["test"]["accuracy"],
         "exact_match": result["test"].get("exact_match"),
         "chance": result["chance_accuracy"],
+        **{name: places[0][name] if places else None for name in _PLACE},
         "parameters": result["parameters"]["total"],
         "backbone_parameters": result["parameters"]["backbone"],
         **{key: result[key] for key in (*_SIZES[2:], *_MEANS[:3])},
