@@ -22,6 +22,7 @@ from hybrids.model import decode as decoding
 from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
 from hybrids.report.page.collect import collect
+from hybrids.report.terminal.runs import summarise
 from hybrids.task import Batch, DecodedTask, Split, Task
 from hybrids.training.metrics import read_metrics
 from hybrids.training.record import Result, RunFolder
@@ -156,16 +157,7 @@ def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     E, C, R and bits are those at the context of training; None where there are none.
     """
     store_schemas()
-    rows = []
-    for run in collect(Path(folder)).runs:
-        place: dict[str, Any] = dict(run.places[0]) if run.places else {}
-        row = {"path": str(run.path), "pattern": run.pattern.compact(), "task": run.identity["task"]["name"]}
-        row |= {"seed": run.seed, "learning_rate": run.rate, "accuracy": run.result["test"]["accuracy"]}
-        row |= {"chance": run.result["chance_accuracy"], "steps": run.result["steps"]}
-        row |= {name: run.result[name] for name in ("seconds", "context", "state_bits", "step_flops")}
-        found = ("efficiency", "compactness", "recall", "recalled_bits", "facts_state_bits")
-        rows.append(row | {name: place.get(name) for name in found})
-    return rows
+    return [summarise(run) for run in collect(Path(folder)).runs]
 
 
 def decode(model: Model, task: Task, num_examples: int = 4, *, seed: int = 0) -> list[decoding.Decoded]:

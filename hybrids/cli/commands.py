@@ -41,6 +41,7 @@ COMMANDS = {
     "bits": Command(
         "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4", "bits", "run_bits"
     ),
+    "runs": Command("finished runs, filtered and sorted: hybrids runs pattern=LLLA --sort=recall", "list_runs"),
     "report": Command("a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>", "reports"),
     "dashboard": Command(
         "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",
