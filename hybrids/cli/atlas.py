@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         _write(rows, args.write)
     elif len(rows) == 1:
         (row,) = rows
-        print_rows(f"{row.architecture.title}: {row.properties.label}", ["", ""], atlas.describe(row))
+        print_rows(f"{row.architecture.title}: {row.properties.label}", ["property", "value"], atlas.describe(row))
     else:
         title = f"{len(rows)} architectures, placed at n = {args.context:,}"
         print_rows(title, atlas.COLUMNS, atlas.table_rows(rows))

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(diagnosis, indent=2))
         return 1 if diagnosis["failed_plugins"] else 0
     versions = [[name, found or "not installed"] for name, found in diagnosis["versions"].items()]
-    print_rows("versions", ["", "version"], versions)
+    print_rows("versions", ["package", "version"], versions)
     print_rows("devices", ["device"], [[device] for device in diagnosis["devices"]])
     columns = ["op", "backend", "usable", "why", "what would make it so"]
     rows = [

@@ -8,7 +8,8 @@ from hybrids.cli.programs import run_program
 from hybrids.config.compose import compose, spell_flags
 from hybrids.model.backbone import Backbone
 from hybrids.report.terminal import growth, state
-from hybrids.report.terminal.table import print_rows
+from hybrids.report.terminal.table import print_meanings, print_rows
+from hybrids.report.terminal.tables import MEANINGS
 from hybrids.training.files import write_file
 from hybrids.training.memory import check_stack
 from hybrids.training.run import Run
@@ -72,6 +73,7 @@ def _show_state(run: Run, backbone: Backbone, context: int) -> None:
 def _show_triangle(run: Run, backbone: Backbone, context: int) -> None:
     growths = growth.measure_growth(backbone, growth.contexts_around(context))
     print_rows(f"{_title(run, context)}; n = {context}", growth.COLUMNS, growth.table_rows(growths, context))
+    print_meanings({name: MEANINGS[name] for name in ("Efficiency", "Compactness")})
     folder = run.runs_dir / "triangle"
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{run.pattern.compact().replace(':', '~')}-d{run.model.d_model}-n{context}"

@@ -230,4 +230,4 @@ def show(task: Task, args: argparse.Namespace) -> None:
     console.print(Text(f"{registry.name_of(type(task))} {spell_settings(task)}"), soft_wrap=True)
     console.print(Text(f"split={args.split} seed={args.seed}\n"), soft_wrap=True)
     print_examples(examples, console)
-    print_rows("what the task states", ["", "value"], fact_rows(task))
+    print_rows("what the task states", ["stated", "value"], fact_rows(task))

@@ -9,7 +9,11 @@ from hybrids.report.terminal.state import LayerPart, measure_parts
 from hybrids.training.files import to_csv
 from hybrids.triangle.coordinates import Coordinates, Measured, locate, whole_blocks
 
-COLUMNS = ("layer", "state bits", "at 2n", "step FLOPs", "at 2n", "bytes read", "at 2n", "Efficiency", "Compactness")
+COLUMNS = (
+    *("layer", "Efficiency", "Compactness", "state bits", "bits at 2n", "step FLOPs", "FLOPs at 2n"),
+    *("bytes read", "bytes at 2n"),
+)
+"""By importance: a narrow terminal shows the first."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def table_rows(growths: Sequence[Growth], context: int) -> list[list[str]]:
     for growth in growths:
         once, twice, place = growth.at(context), growth.at(2 * context), growth.coordinates(context)
         counts = [f"{n:,}" for pair in zip(once[1:], twice[1:], strict=True) for n in pair]
-        rows.append([growth.layer, *counts, f"{place.efficiency:.3f}", f"{place.compactness:.3f}"])
+        rows.append([growth.layer, f"{place.efficiency:.3f}", f"{place.compactness:.3f}", *counts])
     return rows
 
 

@@ -79,6 +79,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
     On a terminal at its width: words are wrapped, then columns are left out from the right, which is said. Into a file
     or a pipe it is wide enough to be searched line by line. As CSV it has a head, as JSON it is one object on a line.
     """
+    assert len(set(columns)) == len(columns), f"a program could not tell columns apart: {columns}"
     stream = OUTPUT.stream or sys.stdout
     texts = [[str(cell) for cell in row] for row in rows]
     if OUTPUT.format == "csv":
@@ -102,20 +103,32 @@ def _print_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     cells = [[column, *(row[i] for row in rows)] for i, column in enumerate(columns)]
     is_numeric = [all(map(_NUMBER.fullmatch, texts[1:])) for texts in cells]
     least = [_least_width(texts, is_numeric=numeric) for texts, numeric in zip(cells, is_numeric, strict=True)]
+    whole = [max(map(len, texts)) for texts in cells]
     shown = len(columns)
     while not OUTPUT.is_wide and shown > 1 and sum(least[:shown]) + 3 * shown + 1 > console.width:
         shown -= 1
     if OUTPUT.is_wide:
-        console.width = max(console.width, sum(max(map(len, texts)) for texts in cells) + 3 * len(columns) + 1)
+        console.width = max(console.width, sum(whole) + 3 * shown + 1)
+    widths = _share_out(console.width - 3 * shown - 1, least[:shown], whole[:shown])
     table = Table(title=escape(title), title_justify="left")
-    for column, numeric, width in list(zip(columns, is_numeric, least, strict=True))[:shown]:
-        justify = "right" if numeric else "left"
-        table.add_column(escape(column), justify=justify, overflow="fold", min_width=width)
+    for column, numeric, width in zip(columns, is_numeric, widths, strict=False):
+        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in rows:
         table.add_row(*map(escape, row[:shown]))
     console.print(table, soft_wrap=OUTPUT.is_wide)
     if shown < len(columns):
         print(f"left out for want of width: {', '.join(columns[shown:])} (--wide shows all)")
+
+
+def _share_out(width: int, least: Sequence[int], whole: Sequence[int]) -> list[int]:
+    """A width for each column: what it needs, and of what is left what it lacks, the narrowest lack first."""
+    widths, left = list(least), width - sum(least)
+    lacks = sorted((most - few, i) for i, (few, most) in enumerate(zip(least, whole, strict=True)) if most > few)
+    for place, (lack, i) in enumerate(lacks):
+        given = max(0, min(lack, left // (len(lacks) - place)))
+        widths[i] += given
+        left -= given
+    return widths
 
 
 def _least_width(texts: Sequence[str], *, is_numeric: bool) -> int:

@@ -43,8 +43,9 @@ def _tabulate(comparison: Comparison) -> Series:
     columns = (*_SETTINGS, "state_bits", *_RECALLED, "utilisation", "law_broken", "drawn_at", "run", *_EFFECTIVE)
     none = len(rows) - len(positive)
     notes = [f"{none} of {len(rows)} points recalled nothing; they are hollow, at the lower edge"] if none else []
-    narrow = {run.name: None for _, run, place in places if place["recalled_bits"] and not place.get("interval")}
-    notes += [f"intervals of earlier hybrids, too narrow where errors are rare: {', '.join(narrow)}"] if narrow else []
+    narrow = list({run.name: 0 for _, run, place in places if place["recalled_bits"] and not place.get("interval")})
+    named = f"{', '.join(narrow[:3])}{f' and {len(narrow) - 3} more runs' if len(narrow) > 3 else ''}"
+    notes += [f"intervals of earlier hybrids, too narrow where errors are rare: {named}"] if narrow else []
     outdated = list(dict.fromkeys(run.name for _, run, _ in places if run.rounded and run.rounded.is_outdated))
     notes += [f"effective bits of {', '.join(outdated)}: rounded {OUTDATED}"] if outdated else []
     return Series("Recalled bits and state", caption, columns, rows, notes)

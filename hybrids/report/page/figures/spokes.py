@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Still
 from plotly.subplots import make_subplots
 
@@ -15,6 +16,7 @@ from hybrids.report.page.trajectories import COLUMNS, COORDINATES, trajectories
 
 _ANGLES = (90, 210, 330)
 """Degrees of the spokes, in the order of `COORDINATES`: E at the top, C at the left, R at the right."""
+_NAMES = "ECR"
 _IN_A_ROW = 5
 _RINGS = (0.5, 1.0)
 
@@ -74,7 +76,7 @@ def _draw_spokes(axes: Axes, label: str) -> None:
     for ring in _RINGS:
         xs, ys = zip(*_corners([ring] * 3), strict=True)
         axes.plot([*xs, xs[0]], [*ys, ys[0]], color="0.85", lw=1, zorder=0)
-    for (x, y), name in zip(_corners([1.0] * 3), "ECR", strict=True):
+    for (x, y), name in zip(_corners([1.0] * 3), _NAMES, strict=True):
         axes.plot([0, x], [0, y], color="0.7", lw=1, zorder=0)
         axes.text(1.14 * x, 1.14 * y, name, ha="center", va="center", fontsize=9)
     axes.set(xlim=(-1.15, 1.15), ylim=(-0.8, 1.25), aspect="equal")
@@ -99,9 +101,9 @@ def _interactive(rows: Sequence[Row]) -> go.Figure:
             lengths = _shown(row)
             trace = go.Scatterpolar(
                 r=[*lengths, lengths[0]],
-                theta=[*_ANGLES, _ANGLES[0]],
+                theta=[*_NAMES, _NAMES[0]],
                 fill="toself",
-                opacity=0.75,
+                fillcolor=_faint(mark.colour),
                 line={"color": mark.colour, "dash": mark.dash},
                 marker={"symbol": mark.symbol, "size": 7},
                 mode="lines+markers",
@@ -113,10 +115,16 @@ def _interactive(rows: Sequence[Row]) -> go.Figure:
             told.add(context)
             figure.add_trace(trace, row=i // across + 1, col=i % across + 1)
     ring = {"range": [0, 1], "tickvals": [0, *_RINGS], "showticklabels": False}
-    spokes = {"tickvals": list(_ANGLES), "ticktext": ["E", "C", "R"]}
+    spokes = {"rotation": _ANGLES[0], "categoryarray": list(_NAMES)}
     figure.update_polars(radialaxis=ring, angularaxis=spokes, gridshape="linear")
+    figure.update_annotations(yshift=14)  # the names of the patterns, clear of the E below
     legend = {"orientation": "h", "y": 1 + 0.25 / down, "yanchor": "bottom"}
     return figure.update_layout(height=250 * down + 90, legend=legend)
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return f"rgba({red},{green},{blue},0.1)"
 
 
 FIGURE = Figure("spokes", 11, _tabulate, {"spokes": Drawing(_still, _interactive)})
