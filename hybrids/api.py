@@ -24,10 +24,10 @@ from hybrids.model.model import Model
 from hybrids.report.page.collect import collect
 from hybrids.report.terminal.runs import summarise
 from hybrids.task import Batch, DecodedTask, Split, Task
-from hybrids.training.metrics import read_metrics
+from hybrids.training.metrics import read_rows
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.run import Run
-from hybrids.triangle.coordinates import Measured, flatness, whole_blocks
+from hybrids.triangle.coordinates import Measured, locate, whole_blocks
 
 
 class Measurement(NamedTuple):
@@ -75,11 +75,7 @@ class TrainedRun:
     @property
     def metrics(self) -> list[dict[str, float]]:
         """metrics.csv, a row for each step that has any: pandas.DataFrame(run.metrics) is a table."""
-        rows: dict[int, dict[str, float]] = {}
-        for name, values in read_metrics(self.folder.metrics_file).items():
-            for step, value in values.items():
-                rows.setdefault(step, {"step": step})[name] = value
-        return [rows[step] for step in sorted(rows)]
+        return [{"step": step, **row} for step, row in sorted(read_rows(self.folder.metrics_file).items())]
 
 
 def build(
@@ -117,8 +113,7 @@ def measure(model: Model, context: int = 1024) -> Measurement:
         at.state_bits,
         at.flops,
         at.bytes_read,
-        flatness(once.step_flops, twice.step_flops),
-        flatness(once.state_bits, twice.state_bits),
+        *locate(once, twice)[:2],
     )
 
 

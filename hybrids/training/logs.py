@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from hybrids.training.files import naming_full_disk
-from hybrids.training.metrics import HEADER, read_metrics
+from hybrids.training.metrics import HEADER, read_rows
 from hybrids.training.settings import LogSettings
 from hybrids.training.wandb_log import is_wanted, start_wandb
 
@@ -59,17 +59,8 @@ def build_loggers(
     if settings.tensorboard:
         loggers.append(TensorBoardLogger(save_dir=folder, name=None, version="tensorboard"))
     if is_first and is_wanted(settings):
-        loggers.append(start_wandb(settings, folder, run_id, config, _rows(metrics.path)))
+        loggers.append(start_wandb(settings, folder, run_id, config, read_rows(metrics.path)))
     return loggers
-
-
-def _rows(path: Path) -> dict[int, dict[str, float]]:
-    """Metrics of a run by step and name, none where it has not started."""
-    rows: dict[int, dict[str, float]] = {}
-    for name, values in read_metrics(path).items() if path.exists() else ():
-        for step, value in values.items():
-            rows.setdefault(step, {})[name] = value
-    return rows
 
 
 _LINES_APART = 60
@@ -114,9 +105,9 @@ class StepProgressBar(TQDMProgressBar):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         now = time.monotonic()
-        if self.is_enabled and self.is_disabled and now - self.told >= _LINES_APART:
+        done, steps = trainer.global_step - self.first, trainer.max_steps
+        if self.is_enabled and self.is_disabled and done and now - self.told >= _LINES_APART:
             self.told = now
-            done, steps = trainer.global_step - self.first, trainer.max_steps
             left = (now - self.since) / done * (steps - trainer.global_step)
             found = self.get_metrics(trainer, pl_module)
             metrics = ", ".join(f"{name}={float(value):.3g}" for name, value in found.items())

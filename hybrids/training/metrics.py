@@ -32,6 +32,15 @@ def read_metrics(path: Path) -> dict[str, dict[int, float]]:
     return metrics
 
 
+def read_rows(path: Path) -> dict[int, dict[str, float]]:
+    """The same by step and name; none where the run has not started."""
+    rows: dict[int, dict[str, float]] = {}
+    for name, values in read_metrics(path).items() if path.exists() else ():
+        for step, value in values.items():
+            rows.setdefault(step, {})[name] = value
+    return rows
+
+
 def drop_metrics(path: Path, steps: int) -> None:
     """Remove what a run writes again when it goes on after `steps` steps, doubles, and a row that a kill has cut.
 
