@@ -42,6 +42,9 @@ COMMANDS = {
         "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4", "bits", "run_bits"
     ),
     "runs": Command("finished runs, filtered and sorted: hybrids runs pattern=LLLA --sort=recall", "list_runs"),
+    "compare": Command(
+        "two runs: what differs in settings, and every number side by side: hybrids compare A B", "compare"
+    ),
     "report": Command("a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>", "reports"),
     "dashboard": Command(
         "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",

@@ -1,6 +1,7 @@
 """Evaluate a trained run on a grid of task sizes, also beyond those it was trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from hybrids.errors import UserError, suggest
+from hybrids.model.model import Model
 from hybrids.task import Task
 from hybrids.training.checkpoints import load, read_mark
 from hybrids.training.data import TaskData
@@ -103,6 +105,17 @@ def load_model(run: Run, folder: RunFolder, task: Task) -> LitModel:
     except UserError as error:
         raise UserError(f"checkpoint {checkpoint} is not of this run: {error}") from None
     return lit
+
+
+@contextmanager
+def model_in_use(run: Run, folder: RunFolder, task: Task) -> Iterator[Model]:
+    """The trained model of a run, within it on the device and in the precision of the run."""
+    lit = load_model(run, folder, task).eval()
+    log_backends(run)
+    trainer = make_trainer(run)
+    lit.to(trainer.strategy.root_device)
+    with matmul_precision(tf32=run.trainer.tf32), trainer.precision_plugin.forward_context():
+        yield lit.model
 
 
 _EMBEDDING = "model.embedding.weight"

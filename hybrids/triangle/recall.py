@@ -59,12 +59,25 @@ def measure_recall(
     Raises UserError for a task without bits, or whose queries do not all follow its facts.
     """
     offered = check_has_bits(task)
+    wrong, cache = recall_errors(
+        model, task, seed=seed, num_examples=num_examples, batch_size=batch_size, change=change
+    )
+    rows = min(batch_size, num_examples)
+    recalled = estimate(wrong, lambda errors: bits_of(task, errors))
+    return Recall(recalled, offered, state_bits(cache) // rows, state_elements(cache) // rows)
+
+
+@torch.inference_mode()
+def recall_errors(
+    model: Model, task: Task, *, seed: int, num_examples: int, batch_size: int, change: Change | None = None
+) -> tuple[Float[Tensor, " N"], Cache]:
+    """The share of wrong answers in each of the first test examples, read through the state after the last fact.
+
+    Beside it the cache of the first `batch_size` of them at that place.
+    """
     index = torch.arange(num_examples, device=model.embedding.weight.device)
     parts = [_answer(model, task, part, seed, Split.TEST, change) for part in index.split(batch_size)]
-    wrong, cache = torch.cat([errors for errors, _ in parts]), parts[0][1]
-    rows = len(parts[0][0])
-    recalled = estimate(wrong, lambda errors: _bits(task, errors))
-    return Recall(recalled, offered, state_bits(cache) // rows, state_elements(cache) // rows)
+    return torch.cat([errors for errors, _ in parts]), parts[0][1]
 
 
 @torch.inference_mode()
@@ -112,7 +125,8 @@ def check_has_bits(task: Task) -> float:
     return task.bits
 
 
-def _bits(task: Task, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def bits_of(task: Task, errors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Recalled bits at mean error rates, of a task that has bits."""
     recalled = task.recalled_bits(errors)
     assert recalled is not None
     return recalled

@@ -1,4 +1,4 @@
-"""The interval of a mean: its coverage, computed and simulated, and the exact one where outcomes are 0 and 1."""
+"""The intervals of a mean and of a difference: coverage, computed and simulated, and exact ones of 0 and 1."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import binom, binomtest
 
-from hybrids.tasks.mean_interval import mean_interval
+from hybrids.tasks.mean_interval import difference_interval, mean_interval
 
 ERRORS = (0.0, 1e-4, 0.001, 0.003, 0.01, 0.05, 0.2, 0.5)
 
@@ -69,3 +69,44 @@ def test_it_narrows_as_answers_agree():
     shares = np.random.default_rng(0).binomial(64, 0.5, 200) / 64
     low, high = mean_interval(torch.tensor(shares))
     assert high - low < (whole[1] - whole[0]) / 4
+
+
+def rights(generator, chance_both, *chances):
+    """Right or wrong of two models on 200 examples, that share what `chance_both` of them come to."""
+    shared = generator.random(200) < chance_both
+    luck = generator.random(200)
+    return [torch.tensor(np.where(shared, luck, generator.random(200)) < chance).double() for chance in chances]
+
+
+@pytest.mark.parametrize("is_paired", [True, False])
+@pytest.mark.parametrize(("first", "second"), [(0.5, 0.5), (0.3, 0.35), (0.98, 0.999), (1.0, 0.99)])
+def test_a_difference_is_covered(is_paired, first, second):
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        one, other = rights(generator, 0.8 if is_paired else 0.0, first, second)
+        low, high = difference_interval(one, other, is_paired=is_paired)
+        hits += low <= second - first <= high
+    assert hits >= 186
+
+
+def test_a_paired_difference_is_a_mean_of_differences():
+    one, other = rights(np.random.default_rng(1), 0.9, 0.6, 0.7)
+    low, high = mean_interval((other - one + 1) / 2)
+    limits = difference_interval(one, other, is_paired=True)
+    assert limits == pytest.approx((2 * low - 1, 2 * high - 1), abs=0.01)
+    wide = difference_interval(one, other, is_paired=False)
+    assert wide[1] - wide[0] > 1.5 * (limits[1] - limits[0])
+
+
+def test_models_that_never_differ_may_still_do_so_elsewhere():
+    right = torch.ones(100, dtype=torch.float64)
+    low, high = difference_interval(right, right, is_paired=True)
+    unseen = 1 - 0.025 ** (1 / 100)  # exact: what would have shown with probability 97.5 %
+    assert (low, high) == pytest.approx((-unseen, unseen), rel=0.05)
+
+
+def test_a_falling_function_of_the_means():
+    one, other = torch.full((50,), 0.2).double(), torch.full((50,), 0.1).double()
+    low, high = difference_interval(one, other, lambda error: 10 * (1 - error), is_paired=True)
+    assert low < 1.0 < high and high - low < 2.5

@@ -77,6 +77,11 @@ class Comparison:
         values = [self.setting(run, key) for run in self.runs]
         return {str(value) for value in values if value is not None or key.partition(".")[0] not in _BY_LETTER}
 
+    def differences(self) -> list[str]:
+        """Identity keys of the settings that vary, the pattern, the seed and the learning rate among them."""
+        own = [key for key in _OWN_AXIS if len(self._values(key)) > 1]
+        return [*own, *self.varying]
+
     def count(self, run: ReportedRun) -> int:
         """Layers with the compared letter."""
         return sum(self.holds_letter(run))
@@ -197,6 +202,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def setting_name(key: str) -> str:
+    """A key of the identity as the command line spells it: letters.L.mixer.num_heads -> mixers.L.num_heads."""
+    return _places(key)[0].removesuffix(".name")
 
 
 def _places(key: str) -> list[str]:

@@ -4,12 +4,11 @@ from hybrids.errors import UserError
 from hybrids.model.backbone import Backbone
 from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.studies.effective_bits.settings import RoundingSettings
-from hybrids.training.evaluate import load_model, make_trainer
-from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
+from hybrids.training.evaluate import model_in_use
+from hybrids.training.process import keep_freed_memory, set_threads
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
 from hybrids.training.settings import TrainerSettings
-from hybrids.training.train import log_backends
 from hybrids.triangle.recall import effective_bits, measure_recall
 
 
@@ -25,13 +24,9 @@ def measure_rounded(run: Run, folder: RunFolder, settings: RoundingSettings) -> 
     task = run.task.build()
     if Backbone(run.model.d_model, run.pattern, run.letters).state_elements(task.length) == 0:
         raise UserError(f"pattern={run.pattern.compact()} carries no state, so there are no bits of it to count")
-    lit = load_model(run, folder, task).eval()
-    log_backends(run)
-    trainer = make_trainer(run)
-    lit.to(trainer.strategy.root_device)
     seed, num, size = run.data.seed, settings.num_examples, settings.batch_size
     levels = sorted(set(settings.levels), reverse=True)
-    with matmul_precision(tf32=run.trainer.tf32), trainer.precision_plugin.forward_context():  # as it is in use
-        stored = measure_recall(lit.model, task, seed=seed, num_examples=num, batch_size=size)
-        curve = effective_bits(lit.model, task, seed=seed, num_examples=num, batch_size=size, levels=levels)
+    with model_in_use(run, folder, task) as model:
+        stored = measure_recall(model, task, seed=seed, num_examples=num, batch_size=size)
+        curve = effective_bits(model, task, seed=seed, num_examples=num, batch_size=size, levels=levels)
     return Rounded(stored, tuple(curve), task.length, settings.num_examples)
