@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from types import ModuleType
 
 import hybrids
-from hybrids.cli.commands import COMMANDS
+from hybrids.cli.commands import COMMANDS, introduce
 from hybrids.errors import UserError, suggest
 from hybrids.report.terminal.table import apart_from_tables, take_flags
 
@@ -73,7 +73,12 @@ def _run(name: str) -> int:
         return _parse_and_run(name, module) if is_parsed_here else getattr(module, command.function)()
     if name and not name.startswith("-"):
         return complain(UserError(f"unknown command {name!r}; {suggest(name, COMMANDS)}"))
-    parser = argparse.ArgumentParser(prog="hybrids", description="Train, evaluate and inspect hybrid stacks.")
+    parser = argparse.ArgumentParser(
+        prog="hybrids",
+        description="Train, evaluate and inspect hybrid stacks.",
+        epilog="hybrids <command> --help shows its settings and examples. "
+        "Every table takes --wide, --explain and --format=csv|json.",
+    )
     parser.add_argument("--version", action="version", version=f"hybrids {hybrids.__version__}")
     commands = parser.add_subparsers(metavar="command")
     for known, command in COMMANDS.items():
@@ -84,7 +89,11 @@ def _run(name: str) -> int:
 
 
 def _parse_and_run(name: str, module: ModuleType) -> int:
-    parser = argparse.ArgumentParser(prog=f"hybrids {name}", description=COMMANDS[name].text)
+    parser = argparse.ArgumentParser(
+        prog=f"hybrids {name}",
+        description=introduce(name) if {"-h", "--help"} & set(sys.argv) else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     module.add_arguments(parser)
     args = parser.parse_args(sys.argv[2:])
     try:

@@ -1,5 +1,6 @@
 """The commands by name: what each does, and where it is. A command's module is imported when it is called."""
 
+from importlib.resources import files
 from typing import NamedTuple
 
 
@@ -7,6 +8,7 @@ class Command(NamedTuple):
     """A command of `hybrids`."""
 
     text: str
+    """What it does, in a line of 80 columns."""
     module: str
     """Of hybrids.cli."""
     function: str = "run"
@@ -14,51 +16,33 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command(
-        "train a run: hybrids train arch=hybrid pattern=LLLA (Hydra arguments; -m sweeps)", "runs", "run_train"
-    ),
-    "eval": Command("evaluate a run: hybrids eval run=runs/<id> (Hydra arguments)", "runs", "run_eval"),
-    "state": Command(
-        "what each layer carries and costs per step: hybrids state pattern=LLLA context=1024 (Hydra arguments)",
-        "stacks",
-        "run_state",
-    ),
-    "triangle": Command(
-        "Efficiency, Compactness and how they come about: hybrids triangle pattern=LLLA context=1024 (Hydra)",
-        "stacks",
-        "run_triangle",
-    ),
-    "task": Command(
-        "decoded examples of a task, chance, bits and sizes: hybrids task <name> <setting>=<value>",
-        "tasks",
-        "run_task",
-    ),
-    "capacity": Command(
-        "how many facts a pattern learns to recall: hybrids capacity pattern=LLLA rates=1e-3,1e-2 (Hydra)",
-        "capacity",
-        "run_capacity",
-    ),
-    "bits": Command(
-        "how many bits of a trained state matter: hybrids bits runs/<id> levels=16,8,4", "bits", "run_bits"
-    ),
-    "runs": Command("finished runs, filtered and sorted: hybrids runs pattern=LLLA --sort=recall", "list_runs"),
-    "compare": Command(
-        "two runs: what differs in settings, and every number side by side: hybrids compare A B", "compare"
-    ),
-    "report": Command("a page with the figures of a folder of runs: hybrids report runs/sweeps/<date>", "reports"),
-    "dashboard": Command(
-        "a W&B workspace and report on a sweep: hybrids dashboard runs/sweeps/<date>, or project=.. group=..",
-        "dashboard",
-        "run_dashboard",
-    ),
-    "doctor": Command(
-        "what runs on this machine: each op and backend, why not, and the command that would make it so", "doctor"
-    ),
-    "plugins": Command("list what is registered, and from where", "plugins"),
-    "patterns": Command("show a pattern's layers, and convert it to and from other notations", "patterns"),
-    "atlas": Command(
-        "published architectures and what their formulas imply: hybrids atlas, hybrids atlas jamba, or --class EC",
-        "atlas",
-    ),
-    "check": Command("run the conformance checks on a plugin: hybrids check mixer=<name>", "checks"),
+    "train": Command("train a run, or with -m a sweep", "runs", "run_train"),
+    "eval": Command("evaluate a run on a grid of sizes", "runs", "run_eval"),
+    "state": Command("what each layer carries and costs per step, untrained", "stacks", "run_state"),
+    "triangle": Command("Efficiency, Compactness and how they come about", "stacks", "run_triangle"),
+    "task": Command("examples of a task, its chance, bits and sizes", "tasks", "run_task"),
+    "capacity": Command("how many facts a pattern learns to recall", "capacity", "run_capacity"),
+    "bits": Command("how many bits of a trained state matter", "bits", "run_bits"),
+    "runs": Command("finished runs, filtered and sorted", "list_runs"),
+    "compare": Command("two runs: what differs, and every number side by side", "compare"),
+    "report": Command("a page with the figures of a folder of runs", "reports"),
+    "dashboard": Command("a W&B workspace and report on a folder of runs", "dashboard", "run_dashboard"),
+    "doctor": Command("which kernels run on this machine, and why others do not", "doctor"),
+    "plugins": Command("mixers, channel mixers and tasks, and where they are from", "plugins"),
+    "patterns": Command("the layers of a pattern, and other notations of it", "patterns"),
+    "atlas": Command("published architectures and what their formulas imply", "atlas"),
+    "check": Command("the conformance checks of a plugin", "checks"),
 }
+
+
+def read_examples(name: str) -> list[str]:
+    """Arguments of calls that work; <id> and <date> stand for those of runs and sweeps that are there."""
+    import yaml  # for help alone
+
+    return yaml.safe_load(files("hybrids_conf").joinpath("examples.yaml").read_text(encoding="utf-8"))[name]
+
+
+def introduce(name: str) -> str:
+    """What a command does, and its examples, a line each."""
+    calls = (f"    hybrids {name} {example}".rstrip() for example in read_examples(name))
+    return "\n".join([COMMANDS[name].text, *calls])

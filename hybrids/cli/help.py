@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from hybrids import registry
+from hybrids.cli.commands import introduce
 from hybrids.config.compose import compose_anything
 from hybrids.config.explain import NONE
 
@@ -20,11 +21,14 @@ _GROUPS = ("arch", "trainer", "logger", "debug", "experiment", "sweep")
 """Folders of hybrids_conf whose files are options."""
 
 
-def show_help(name: str, overrides: Sequence[str], *, header: str = "") -> None:
-    """What a command is for, what can be chosen, and every setting with its value under these overrides."""
+def show_help(command: str, name: str, overrides: Sequence[str], *, header: str = "") -> None:
+    """What a command is for, and every setting of the configuration `name` with its value under these overrides.
+
+    Between them stands `header`, or what the configuration says of itself.
+    """
     config = compose_anything(name, list(overrides))
     told = config.hydra.help
-    print(header or told.header.strip())
+    print(f"hybrids {command}: {introduce(command)}\n\n{header or told.header.rstrip()}")
     if "pattern" in config:
         print("\n== Groups: <group>=<option> ==")
         for line in _options():

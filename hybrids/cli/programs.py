@@ -70,7 +70,7 @@ def run_program(
         store_schemas()
         with _hydra_arguments(name, spell), told_in_a_sentence():
             if _HELP & set(sys.argv):
-                show_help(config_name, [text for text in sys.argv[1:] if text not in _HELP], header=header)
+                show_help(name, config_name, [text for text in sys.argv[1:] if text not in _HELP], header=header)
             else:
                 program()
     except BrokenPipeError:  # who reads the output has enough

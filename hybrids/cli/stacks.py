@@ -39,21 +39,10 @@ def _run_at_context(show: Callable[[Run, Backbone, int], None], name: str) -> in
     return run_program(program, name, spell=partial(spell_flags, flags=flags), config_name="train", header=_HELP[name])
 
 
-_CONTEXT = "context=<tokens>   tokens of one sequence before the step that is counted (1024); the rest is as of a run"
+_CONTEXT = "  context=<tokens>   tokens of one sequence before the step that is counted (1024)"
 _HELP = {
-    "state": f"""\
-hybrids state: what each layer of a stack carries and costs per step, untrained.
-    hybrids state pattern=LLLA
-    hybrids state pattern=LLLA context=4096 model.d_model=128
-
-  {_CONTEXT}""",
-    "triangle": f"""\
-hybrids triangle: Efficiency and Compactness of a stack, and how they come about, untrained.
-    hybrids triangle pattern=LLLA
-    hybrids triangle pattern=LLLA context=4096 --draw
-
-  {_CONTEXT}
-  --draw             pictures (PNG, SVG) beside the table""",
+    "state": f"{_CONTEXT}\nThe rest is as of a run.",
+    "triangle": f"{_CONTEXT}\n  --draw             pictures (PNG, SVG) beside the table\nThe rest is as of a run.",
 }
 
 

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from shutil import get_terminal_size
+from textwrap import fill
 
 from hybrids import outline, registry
-from hybrids.cli.commands import COMMANDS
+from hybrids.cli.commands import introduce
 from hybrids.report.terminal.example_arguments import make_parser, read_arguments
 
 
@@ -20,9 +22,10 @@ def run_task() -> int:
 
 def _help(named: list[str]) -> int:
     """The arguments, and the names of all tasks or the settings of one."""
-    make_parser(COMMANDS["task"].text).print_help()
+    make_parser(introduce("task")).print_help()
     if not named:
-        print(f"\ntasks: {', '.join(outline.names('task'))}; hybrids task <name> --help shows the settings of one")
+        told = f"tasks: {', '.join(outline.names('task'))}; hybrids task <name> --help shows the settings of one"
+        print(f"\n{fill(told, get_terminal_size().columns)}")
         return 0
     entry = registry.get("task", named[0])
     print(f"\nsettings of {entry.name} ({entry.source}):")
@@ -36,7 +39,7 @@ def _show_task() -> None:
     from hybrids.report.terminal import examples
     from hybrids.training.memory import check_length
 
-    args = read_arguments(sys.argv[1:], COMMANDS["task"].text)
+    args = read_arguments(sys.argv[1:])
     settings = [f"task.{setting.removeprefix('task.')}" for setting in args.settings]
     chosen = compose([f"task={args.task}", *settings]).task
     check_length(chosen, args.count, "--count")

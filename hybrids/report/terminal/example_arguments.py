@@ -14,8 +14,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see hybrids task --help")
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog="hybrids task", description=description)
+def make_parser(description: str = "") -> argparse.ArgumentParser:
+    parser = _Parser(prog="hybrids task", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", help="its name")
     parser.add_argument("settings", nargs="*", metavar="setting=value", help="as in task.setting=value of a run")
     parser.add_argument("--split", default="train", help=f"one of {', '.join(SPLITS)}")
@@ -26,9 +26,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_arguments(arguments: Sequence[str], description: str) -> argparse.Namespace:
+def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Arguments of `hybrids task`; UserError for a wrong one."""
-    args = make_parser(description).parse_intermixed_args(arguments)
+    args = make_parser().parse_intermixed_args(arguments)
     if args.split not in SPLITS:
         raise UserError(f"unknown split {args.split!r}; {suggest(args.split, SPLITS)}")
     for name, least in (("seed", 0), ("index", 0), ("count", 1)):
