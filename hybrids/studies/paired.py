@@ -23,6 +23,7 @@ from hybrids.task import DecodedTask, Split, Task
 from hybrids.tasks.mean_interval import difference_interval
 from hybrids.training.evaluate import model_in_use
 from hybrids.training.process import keep_freed_memory
+from hybrids.training.progress import tracked
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.run import Run
 from hybrids.training.settings import TrainerSettings
@@ -88,7 +89,7 @@ def compare(
     num = num_examples or min(run.data.num_test_examples for run, _ in (first, second))
     keep_freed_memory()
     answers = []
-    for (run, folder), task in zip((first, second), tasks, strict=True):
+    for (run, folder), task in tracked(list(zip((first, second), tasks, strict=True)), "measuring"):
         with model_in_use(run.on(accelerator), folder, task) as model:
             answers.append(_ask(model, task, run, num))
     is_paired = _is_same(*tasks) and first[0].data.seed == second[0].data.seed

@@ -22,6 +22,7 @@ from hybrids.training.lit import LitModel
 from hybrids.training.measurements import decode_first
 from hybrids.training.memory import check_evaluation
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
+from hybrids.training.progress import tracked
 from hybrids.training.record import RunFolder
 from hybrids.training.resume import load_weights
 from hybrids.training.run import Run
@@ -52,7 +53,10 @@ def evaluate_grid(run: Run, folder: RunFolder, settings: GridSettings) -> list[G
     trainer = make_trainer(run)
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     with matmul_precision(tf32=run.trainer.tf32):
-        cells = [_evaluate_cell(trainer, lit, task, chosen, replace(run, data=data)) for chosen in combinations]
+        cells = [
+            _evaluate_cell(trainer, lit, task, chosen, replace(run, data=data))
+            for chosen in tracked(combinations, "evaluating")
+        ]
     if all(cell.reason for cell in cells):
         raise UserError(f"no combination of these sizes fits; the first: {cells[0].reason}")
     return cells

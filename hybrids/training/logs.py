@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from hybrids.training import progress
 from hybrids.training.files import naming_full_disk
 from hybrids.training.metrics import HEADER, read_rows
 from hybrids.training.settings import LogSettings
@@ -63,12 +64,8 @@ def build_loggers(
     return loggers
 
 
-_LINES_APART = 60
-"""Seconds between two lines on the progress, where nobody looks at a bar."""
-
-
 class StepProgressBar(TQDMProgressBar):
-    """Lightning's bar for training alone, counting towards `max_steps` though the epoch has no end; on stderr.
+    """Lightning's bar for training alone, on stderr, counting to `max_steps` though its epoch has no end.
 
     Its line fits 80 columns. Where stderr is no terminal it is one line a minute instead.
     """
@@ -95,9 +92,18 @@ class StepProgressBar(TQDMProgressBar):
             initial=self.trainer.global_step,
         )
 
+    def on_train_start(self, *args: Any) -> None:
+        """In a run that goes on, no epoch starts: Lightning goes on within one."""
+        super().on_train_start(*args)
+        self.first = self.trainer.global_step
+        self._begin()
+
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.initial = self.first = trainer.global_step  # of a run that goes on
+        self._begin()
+
+    def _begin(self) -> None:
+        self.train_progress_bar.total, self.train_progress_bar.initial = self.trainer.max_steps, self.first
         self.train_progress_bar.set_description("training")
 
     def on_train_batch_end(
@@ -106,7 +112,7 @@ class StepProgressBar(TQDMProgressBar):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         now = time.monotonic()
         done, steps = trainer.global_step - self.first, trainer.max_steps
-        if self.is_enabled and self.is_disabled and done and now - self.told >= _LINES_APART:
+        if self.is_enabled and self.is_disabled and done and now - self.told >= progress.LINES_APART:
             self.told = now
             left = (now - self.since) / done * (steps - trainer.global_step)
             found = self.get_metrics(trainer, pl_module)

@@ -21,6 +21,7 @@ from hybrids.training.logs import StepProgressBar, build_loggers
 from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
 from hybrids.training.memory import check_length, check_run, told_in_a_sentence
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
+from hybrids.training.progress import busy
 from hybrids.training.provenance import describe_code, name_cpu
 from hybrids.training.ranks import find_ranks
 from hybrids.training.record import RESULT_VERSION, Result, RunFolder
@@ -125,8 +126,11 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
     with stop.deferred():
         trainer.fit(lit, datamodule=data, ckpt_path=checkpoint)
         steps, stopped = trainer.global_step, early.reason or "max_steps"
-        val = _validate_last(trainer, lit, data, save)
-        test = scores_of(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+        with busy("testing", is_shown=run.trainer.progress_bar):
+            val = _validate_last(trainer, lit, data, save)
+            test = scores_of(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
+    with busy("looking for test examples among those of training", is_shown=run.trainer.progress_bar):
+        overlap = find_overlap(task, run.data)
     result = Result(
         **sizes,
         version=RESULT_VERSION,
@@ -139,16 +143,17 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
         examples=steps * run.data.batch_size,
         seconds=round(clock.seconds, 1),
         stopped=stopped,
-        overlap=find_overlap(task, run.data),
+        overlap=overlap,
         chance_accuracy=task.chance_accuracy,
         val=val,
         test=test,
     )
     if trainer.is_global_zero:
-        decoded = decode_first(lit, task, run.data, trainer)
-        if decoded:
-            result["decoded"] = decoded
-        result["triangle"] = place_in_triangle(lit, task, run.data, trainer)
+        with busy("measuring answers, state, cost and recall", is_shown=run.trainer.progress_bar):
+            decoded = decode_first(lit, task, run.data, trainer)
+            if decoded:
+                result["decoded"] = decoded
+            result["triangle"] = place_in_triangle(lit, task, run.data, trainer)
         if run.trainer.profiler is not None:
             # Lightning would log it, at a level that is hidden; it does not declare the attribute.
             print(trainer.profiler.summary())  # type: ignore[attr-defined]

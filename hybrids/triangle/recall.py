@@ -1,6 +1,6 @@
 """What a model gives back through the state that it carries from the facts to the queries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -82,7 +82,7 @@ def recall_errors(
 
 @torch.inference_mode()
 def effective_bits(
-    model: Model, task: Task, *, seed: int, num_examples: int, batch_size: int, levels: Sequence[int] = quantise.BITS
+    model: Model, task: Task, *, seed: int, num_examples: int, batch_size: int, levels: Iterable[int] = quantise.BITS
 ) -> list[EffectiveBits]:
     """Recall with the state rounded to each number of bits per element in `levels`, as given.
 

@@ -1,12 +1,13 @@
 """Numbers of a run: a file that is only ever appended to, TensorBoard, and what others say of themselves."""
 
 import logging
+import time
 import warnings
 
 import pytest
 
 from hybrids.errors import UserError
-from hybrids.training import logs
+from hybrids.training import progress
 from hybrids.training.logs import MetricsFile
 from hybrids.training.metrics import drop_metrics, read_metrics
 from hybrids.training.process import silence_foreign_messages
@@ -92,9 +93,35 @@ def test_lightning_does_not_talk_about_itself(capfd, make_run):
 
 
 def test_off_a_terminal_the_progress_is_a_line_now_and_then_on_stderr(make_run, monkeypatch, capfd):
-    monkeypatch.setattr(logs, "_LINES_APART", 0)
+    monkeypatch.setattr(progress, "LINES_APART", 1e-3)
     train(make_run("pattern=A", "trainer.progress_bar=true", "trainer.max_steps=4", "trainer.log_every=2"))
     out, err = capfd.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("training: ")]
     assert [line.partition(",")[0] for line in lines] == [f"training: step {n} of 4" for n in (1, 2, 3, 4)]
     assert "s left, train/loss=" in lines[-1] and "training: " not in out
+
+
+def test_a_run_that_goes_on_counts_from_where_it_was(make_run, monkeypatch, capfd):
+    run = make_run("pattern=A", "trainer.progress_bar=true")
+    train(run)
+    run.folder.result_file.unlink()
+    newest, *_ = run.folder.checkpoints()
+    newest.unlink()
+    monkeypatch.setattr(progress, "LINES_APART", 1e-3)
+    capfd.readouterr()
+    train(run)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("training: ")]
+    assert [line.partition(",")[0] for line in lines] == [f"training: step {n} of 8" for n in (5, 6, 7, 8)]
+
+
+def test_progress_is_told_on_a_terminal_and_elsewhere(monkeypatch, capfd):
+    monkeypatch.setattr(progress, "LINES_APART", 0)
+    assert list(progress.tracked([3, 4], "counting")) == [3, 4]
+    assert capfd.readouterr().err == "counting: 1 of 2\ncounting: 2 of 2\n"
+    monkeypatch.setattr(progress, "LINES_APART", 0.01)
+    with progress.busy("thinking"):
+        time.sleep(0.1)
+    assert capfd.readouterr().err.startswith("thinking, for 0 s\n")
+    with progress.busy("thinking", is_shown=False):
+        time.sleep(0.05)
+    assert capfd.readouterr().err == ""

@@ -6,6 +6,7 @@ from hybrids.studies.effective_bits.rounded import Rounded
 from hybrids.studies.effective_bits.settings import RoundingSettings
 from hybrids.training.evaluate import model_in_use
 from hybrids.training.process import keep_freed_memory, set_threads
+from hybrids.training.progress import tracked
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
 from hybrids.training.settings import TrainerSettings
@@ -28,5 +29,7 @@ def measure_rounded(run: Run, folder: RunFolder, settings: RoundingSettings) -> 
     levels = sorted(set(settings.levels), reverse=True)
     with model_in_use(run, folder, task) as model:
         stored = measure_recall(model, task, seed=seed, num_examples=num, batch_size=size)
-        curve = effective_bits(model, task, seed=seed, num_examples=num, batch_size=size, levels=levels)
+        curve = effective_bits(
+            model, task, seed=seed, num_examples=num, batch_size=size, levels=tracked(levels, "rounding")
+        )
     return Rounded(stored, tuple(curve), task.length, settings.num_examples)
