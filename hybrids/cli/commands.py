@@ -32,6 +32,7 @@ COMMANDS = {
     "patterns": Command("the layers of a pattern, and other notations of it", "patterns"),
     "atlas": Command("published architectures and what their formulas imply", "atlas"),
     "check": Command("the conformance checks of a plugin", "checks"),
+    "completion": Command("a script that completes commands and settings in a shell", "completion"),
 }
 
 

@@ -31,7 +31,8 @@ def show_help(command: str, name: str, overrides: Sequence[str], *, header: str 
     print(f"hybrids {command}: {introduce(command)}\n\n{header or told.header.rstrip()}")
     if "pattern" in config:
         print("\n== Groups: <group>=<option> ==")
-        for line in _options():
+        for group, chosen in options():
+            line = f"{group}: {', '.join(chosen)}"
             print(fill(line, min(120, get_terminal_size().columns), subsequent_indent="    "))
     print("\n== Settings: <setting>=<value> ==")
     settings = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
@@ -48,10 +49,11 @@ _Dumper.add_representer(
 )
 
 
-def _options() -> Iterator[str]:
+def options() -> Iterator[tuple[str, list[str]]]:
+    """Each group, and what can be chosen of it."""
     for group in _GROUPS:
         found = (path.name for path in files("hybrids_conf").joinpath(group).iterdir())
-        yield f"{group}: {', '.join(sorted(name.removesuffix('.yaml') for name in found if name.endswith('.yaml')))}"
+        yield group, sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
     for kind, group in (("task", "task"), ("mixer", "mixer@mixers.<letter>"), ("channel", "channel")):
         none = [] if kind == "task" else [NONE]
-        yield f"{group}: {', '.join([*registry.names(kind), *none])}"
+        yield group, [*registry.names(kind), *none]

@@ -51,6 +51,14 @@ class MetricsFile(Logger):
             rows.writerows((step, name, value) for name, value in metrics.items() if name != "epoch")
 
 
+class OneTensorBoardFile(TensorBoardLogger):
+    """Lightning's closes its file after training, after each validation and after the test, and then begins another."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.experiment.flush()
+
+
 def build_loggers(
     settings: LogSettings, folder: Path, run_id: str, config: dict[str, Any], *, is_first: bool = True
 ) -> list[Logger]:
@@ -58,7 +66,7 @@ def build_loggers(
     metrics = MetricsFile(folder / "metrics.csv")
     loggers: list[Logger] = [metrics]
     if settings.tensorboard:
-        loggers.append(TensorBoardLogger(save_dir=folder, name=None, version="tensorboard"))
+        loggers.append(OneTensorBoardFile(save_dir=folder, name=None, version="tensorboard"))
     if is_first and is_wanted(settings):
         loggers.append(start_wandb(settings, folder, run_id, config, read_rows(metrics.path)))
     return loggers

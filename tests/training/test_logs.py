@@ -78,7 +78,7 @@ def test_a_header_that_was_cut_in_half_is_written_again(tmp_path, cut):
 def test_tensorboard_is_written_beside_the_metrics(make_run):
     run = make_run("pattern=A", "logger=tensorboard")
     train(run)
-    assert list((run.folder.path / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(list((run.folder.path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert run.folder.metrics_file.is_file()
     assert not (run.folder.path / "wandb").exists()
 
