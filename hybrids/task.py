@@ -30,8 +30,9 @@ class Batch(NamedTuple):
     targets: Int[Tensor, "B P"]
     valid: Bool[Tensor, "B P"]
     """False where fewer than P answers are asked; such entries count nowhere."""
-    slices: dict[str, Int[Tensor, " B"]]
-    """What to report by: one value per example and slice key."""
+    slices: dict[str, Int[Tensor, " B"] | Int[Tensor, "B P"]]
+    """What to report by: for each slice key one value per example, or one per answer. Answers that are not valid have
+    any value that is declared."""
 
 
 class Task(ABC):

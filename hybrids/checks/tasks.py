@@ -53,7 +53,9 @@ def batches_have_declared_shapes(subject: Subject) -> None:
         for name in ("positions", "targets", "valid"):
             _assert_tensor(name, getattr(batch, name), (batch_size, task.num_targets), is_boolean=name == "valid")
         for key, values in batch.slices.items():
-            _assert_tensor(f"slices[{key!r}]", values, (batch_size,))
+            of_answers = isinstance(values, Tensor) and values.dim() == 2
+            shape = (batch_size, task.num_targets) if of_answers else (batch_size,)
+            _assert_tensor(f"slices[{key!r}]", values, shape)
 
 
 def numbers_are_in_range(subject: Subject) -> None:
@@ -118,7 +120,7 @@ def slices_are_declared(subject: Subject) -> None:
     assert set(declared) == set(found), f"slice_values has keys {sorted(declared)}, batches have {sorted(found)}"
     for key, values in declared.items():
         assert list(values) == sorted(set(values)), f"slice_values[{key!r}] = {values} is not ascending"
-        stray = set(found[key].tolist()) - set(values)
+        stray = set(found[key].flatten().tolist()) - set(values)
         assert not stray, f"slices[{key!r}] takes values {sorted(stray)}, which slice_values does not declare"
 
 
@@ -127,6 +129,7 @@ def facts_slice_counts_facts(subject: Subject) -> None:
     task = subject.task()
     key, slices = task.facts_slice, _sample(task, range(NUM_EXAMPLES)).slices
     assert key is None or key in slices, f"facts_slice is {key!r}; slices are {', '.join(slices) or 'none'}"
+    assert key is None or slices[key].dim() == 1, f"slices[{key!r}] has a value per answer; facts are of an example"
     if key is not None and task.facts is not None:
         found = set(slices[key].tolist())
         assert found == {task.facts}, f"slices[{key!r}] takes values {sorted(found)}, facts is {task.facts}"

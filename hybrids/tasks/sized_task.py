@@ -34,7 +34,7 @@ class SizedTask(Task):
         return dict(self.grid)
 
     def resize(self, **sizes: int) -> Task:
-        return self.replace(**dict.fromkeys(self.unset_by_resize), **sizes)
+        return self.replace(**{**dict.fromkeys(self.unset_by_resize), **sizes})
 
     def solve(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
         rows = zip(tokens.tolist(), positions.tolist(), strict=True)
@@ -51,7 +51,7 @@ class SizedTask(Task):
         targets: Int[Tensor, "B P"],
         *,
         valid: Bool[Tensor, "B P"] | None = None,
-        **varying: Int[Tensor, " B"],
+        **varying: Int[Tensor, " B"] | Int[Tensor, "B P"],
     ) -> Batch:
         """A batch in which every answer counts that is not `valid=False`; only slices that vary have to be given."""
         constant = {name: torch.full_like(tokens[:, 0], getattr(self, name)) for name in self.constant_slices}

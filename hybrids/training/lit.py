@@ -42,17 +42,19 @@ class AnswerMetrics(Metric):
 
     def update(self, loss: Float[Tensor, ""], correct: Bool[Tensor, "B P"], batch: Batch) -> None:
         """Add one batch: its mean loss over valid answers, and which answers are right."""
-        right = (correct & batch.valid).sum(dim=1)
-        asked = batch.valid.sum(dim=1)
+        is_right = correct & batch.valid
+        right, asked = is_right.sum(dim=1), batch.valid.sum(dim=1)
         self.correct += right.sum()
         self.answers += asked.sum()
         self.exact += (right == asked).sum()
         self.examples += len(asked)
         self.loss += loss.double() * asked.sum()
         for key in self.slice_values:
-            place = torch.searchsorted(getattr(self, f"values_{key}"), batch.slices[key].contiguous())
-            getattr(self, f"correct_{key}").index_add_(0, place, right)
-            getattr(self, f"answers_{key}").index_add_(0, place, asked)
+            values = batch.slices[key]
+            counts = (right, asked) if values.dim() == 1 else (is_right.long(), batch.valid.long())
+            place = torch.searchsorted(getattr(self, f"values_{key}"), values.flatten())
+            getattr(self, f"correct_{key}").index_add_(0, place, counts[0].flatten())
+            getattr(self, f"answers_{key}").index_add_(0, place, counts[1].flatten())
 
     def compute(self) -> dict[str, float]:
         """`loss`, `accuracy`, `exact_match`, and `accuracy/<key>=<value>` for the values that occurred."""

@@ -68,6 +68,12 @@ class NumberSlice(Changed):
         return batch._replace(slices={"num_facts": 4})
 
 
+@plant(tasks.batches_have_declared_shapes, r"slices\['num_facts'\] has shape \[1, 1\], declared is \[1, 2\]")
+class ShortSliceOfAnswers(Changed):
+    def change(self, batch, index):
+        return batch._replace(slices={"num_facts": batch.slices["num_facts"][:, None]})
+
+
 @plant(tasks.numbers_are_in_range, "tokens go from .* to 48; allowed: 0 to 47")
 class TokenOutside(Changed):
     def change(self, batch, index):

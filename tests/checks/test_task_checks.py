@@ -94,6 +94,14 @@ class CountsOneFactLess(Changed):
         return batch._replace(slices={"num_facts": batch.slices["num_facts"] - 1})
 
 
+@plant(tasks.facts_slice_counts_facts, r"slices\['num_facts'\] has a value per answer; facts are of an example")
+class CountsFactsOfAnswers(Changed):
+    facts_slice = "num_facts"
+
+    def change(self, batch, index):
+        return batch._replace(slices={"num_facts": batch.slices["num_facts"][:, None].expand(-1, 2)})
+
+
 CHOICES = tasks.choices_are_words_of_settings
 
 

@@ -53,6 +53,7 @@ class SpelledExample:
 
     index: int
     slices: dict[str, int]
+    """Without those that differ between the answers of an example."""
     tokens: list[str]
     answers: list[SpelledAnswer]
     decoded: SpelledTrace | None
@@ -73,7 +74,7 @@ def read_examples(task: Task, indices: Sequence[int], *, seed: int, split: Split
         spelt = ([task.spell(token) for token in answers[row][asked].tolist()] for answers in (batch.targets, solved))
         places = batch.positions[row][asked].tolist()
         answers = [SpelledAnswer(at, tokens[at], *pair) for at, *pair in zip(places, *spelt, strict=True)]
-        slices = {key: int(values[row]) for key, values in batch.slices.items()}
+        slices = {key: int(values[row]) for key, values in batch.slices.items() if values.dim() == 1}
         examples.append(SpelledExample(number, slices, tokens, answers, traces[row]))
     return examples
 
