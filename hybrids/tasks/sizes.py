@@ -5,6 +5,9 @@ from collections.abc import Sequence
 DOUBLING = (0.5, 1, 2, 4, 8)
 """From half to eight times the size of training."""
 
+FAR = (1, 2, 4, 6.4)
+"""As far beyond training as formal languages are tested: lengths up to 40 in training, up to 256 in the test."""
+
 
 def multiples(size: int, factors: Sequence[int | float], *, low: int = 0, high: int | None = None) -> tuple[int, ...]:
     """`size` times each factor, rounded down, ascending; those from `low` to `high`."""

@@ -102,4 +102,11 @@ SETTINGS = {
         {"length": 24, "modulus": 529, "max_modulus": 1000},
         {"length": 40, "modulus": 1600, "max_modulus": 1600, "balanced": True},
     ],
+    "word_problem": [
+        {},
+        {"group": "Z2", "length": 40, "min_length": 3},
+        {"group": "A5", "length": 100, "tokens": "generators"},
+        {"group": "S5", "tokens": "swaps", "min_length": 1},
+        {"group": "A4xZ5", "length": 2},
+    ],
 }
