@@ -37,29 +37,33 @@ def prefix_values(shortest: int, longest: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths of examples: uniform over low ... high."""
+    """Lengths of examples: uniform over low, low + step, ..., high."""
 
     low: int
     high: int
+    step: int = 1
 
     @classmethod
-    def of(cls, length: int, min_length: int | None, *, least: int = 1) -> "Lengths":
-        """From the settings `min_length` (None: always `length`) and `length`, the longest; UserError below `least`."""
+    def of(cls, length: int, min_length: int | None, *, least: int = 1, step: int = 1) -> "Lengths":
+        """From the settings `length`, the longest, and `min_length` (None: always `length`).
+
+        Raises UserError for a setting below `least`. `length` differs from every length by a multiple of `step`.
+        """
         check_number("length", length, least, MAX_HIGH)
         check_number("min_length", min_length, least, length, f"{length=}")
-        return cls(length if min_length is None else min_length, length)
+        return cls(length if min_length is None else length - (length - min_length) // step * step, length, step)
 
     def draw(self, draws: Draws) -> Int[Tensor, "B 1"]:
         """One length for each example."""
-        return draws.integers("length", 1, self.high - self.low + 1) + self.low
+        return draws.integers("length", 1, len(self.values)) * self.step + self.low
 
     @property
     def values(self) -> tuple[int, ...]:
         """All lengths, ascending."""
-        return tuple(range(self.low, self.high + 1))
+        return tuple(range(self.low, self.high + 1, self.step))
 
     @property
     def shares(self) -> Float[Tensor, " T"]:
         """Probabilities that an example has at least t tokens, for t = 1 ... high; in float64."""
-        at_least = torch.arange(self.high, 0, -1, dtype=torch.float64) / (self.high - self.low + 1)
-        return at_least.clamp(max=1)
+        shorter = torch.searchsorted(torch.tensor(self.values), torch.arange(1, self.high + 1))
+        return 1 - shorter.double() / len(self.values)

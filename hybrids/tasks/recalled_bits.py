@@ -7,6 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def entropy_bits(laws: Float[Tensor, "*laws N"]) -> Float[Tensor, "*laws"]:
+    """The entropy of each law of N values, in bits."""
+    return torch.special.entr(laws).sum(dim=-1) / math.log(2)
+
+
 def recalled_bits(
     errors: Float[Tensor, "..."], *, bits: float, num_facts: int, num_symbols: int
 ) -> Float[Tensor, "..."]:

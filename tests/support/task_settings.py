@@ -55,6 +55,13 @@ SETTINGS = {
     ],
     "index": in_both_modes(QUESTIONS["index"]),
     "induction": [{}, {"length": 3, "num_symbols": 2}, {"length": 256}],
+    "modular_arithmetic": [
+        {},
+        {"length": 30, "min_length": 3, "precedence": "left_to_right"},
+        {"length": 2, "modulus": 2},
+        {"length": 100, "brackets": True, "multiplies": False},
+        {"length": 40, "min_length": 2, "brackets": True, "modulus": 13},
+    ],
     "mqar": [
         {"length": 64, "num_pairs": 4},
         {"length": 64, "num_pairs": 16},

@@ -36,13 +36,17 @@ def test_the_values_of_prefixes_are_those_that_occur(a, b):
     assert prefix_values(low, high) == tuple(sorted(set(prefix_slice(torch.arange(low, high + 1)).tolist())))
 
 
-def test_lengths_are_uniform_with_the_stated_shares():
-    lengths = Lengths.of(9, 4)
+@pytest.mark.parametrize(("step", "values"), [(1, (4, 5, 6, 7, 8, 9)), (2, (5, 7, 9)), (9, (9,))])
+def test_lengths_are_uniform_with_the_stated_shares(step, values):
+    lengths = Lengths.of(9, 4, step=step)
+    assert lengths.values == values
     drawn = lengths.draw(Draws.of(torch.arange(6000), seed=0, stream=0)).flatten().numpy()
-    assert stats.chisquare(np.bincount(drawn, minlength=10)[4:]).pvalue > 1e-4
-    expected = [np.mean([length >= t for length in lengths.values]) for t in range(1, 10)]
+    counts = np.bincount(drawn, minlength=10)
+    assert counts[list(values)].sum() == 6000
+    assert stats.chisquare(counts[list(values)]).pvalue > 1e-4 or len(values) == 1
+    expected = [np.mean([length >= t for length in values]) for t in range(1, 10)]
     assert lengths.shares.tolist() == pytest.approx(expected)
-    assert Lengths.of(9, None).values == (9,)
+    assert Lengths.of(9, None, step=step).values == (9,)
 
 
 @pytest.mark.parametrize(

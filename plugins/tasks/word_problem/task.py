@@ -13,11 +13,12 @@ from hybrids.rng import Draws
 from hybrids.task import Batch, Split, Task
 from hybrids.tasks.prefixes import Lengths, prefix_scan, prefix_slice, prefix_values
 from hybrids.tasks.recall_task import RecallTask, Stored
+from hybrids.tasks.recalled_bits import entropy_bits
 from hybrids.tasks.sizes import FAR, multiples
 from hybrids_plugins.tasks.word_problem.groups import group_of
 
 
-@register("task", "word_problem", source="arXiv:2404.08819, section 3 and 5; arXiv:2411.12537, section 5")
+@register("task", "word_problem", source="arXiv:2404.08819 (word problems); arXiv:2411.12537 (parity)")
 class WordProblem(RecallTask):
     """Elements x_1 ... x_T of a group, drawn independently; at each the product x_1 ... x_t is asked. For S3:
 
@@ -140,4 +141,4 @@ def walk(group: str, tokens: str, length: int) -> Walk:
         law = torch.zeros_like(law).index_add_(0, reached, law.repeat_interleave(len(alphabet)) / len(alphabet))
         laws.append(law)
     laws = torch.stack(laws)
-    return Walk(laws.amax(dim=1), torch.special.entr(laws).sum(dim=1) / torch.log(torch.tensor(2.0, dtype=laws.dtype)))
+    return Walk(laws.amax(dim=1), entropy_bits(laws))
