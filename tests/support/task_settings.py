@@ -100,6 +100,16 @@ SETTINGS = {
         {"num_tokens": 2, "max_tokens": 2},
     ],
     "selective_copying": [{}, {"num_tokens": 1, "num_noise": 0, "num_symbols": 2}, {"num_tokens": 30, "num_noise": 7}],
+    "state_based_recall": [
+        {},
+        {"num_pairs": 32, "num_instructions": 64, "reveal_percent": 0},
+        {"num_pairs": 1, "num_instructions": 1, "num_variables": 2, "num_values": 2},
+    ],
+    "state_tracking": [
+        {},
+        {"num_instructions": 64, "reveal_percent": 80},
+        {"num_instructions": 1, "num_variables": 2, "num_values": 2, "assign_percent": 100},
+    ],
     "two_sum": [
         {},
         {"balanced": True},
