@@ -38,6 +38,7 @@ SETTINGS = {
         {"shows_answers": True},
     ],
     "counting": in_both_modes(QUESTIONS["counting"]),
+    "flip_flop": [{}, {"length": 512, "ignore_percent": 98}, {"length": 4, "ignore_percent": 0}],
     "function_composition": [
         {},
         {"order": "reversed"},

@@ -29,7 +29,7 @@ SHAPES = {
 }
 """Tokens and answers of an example."""
 
-ASKS_LESS = {"mqar", "state_tracking", "state_based_recall"}
+ASKS_LESS = {"flip_flop", "mqar", "state_tracking", "state_based_recall"}
 """Tasks that ask some examples less than others."""
 
 
