@@ -72,8 +72,9 @@ class StateBasedRecall(RecallTask):
         self.first_key = FIRST_VARIABLE + num_variables
         self.first_value = self.first_key + max_pairs
         self.vocab_size = self.first_value + num_values
-        self.facts_end, self.num_targets = 2 * num_pairs, num_instructions + 1
-        self.length = self.facts_end + program_length(num_variables, num_instructions)
+        self.table_length, self.num_targets = 2 * num_pairs, num_instructions + 1
+        self.facts_end = self.table_length
+        self.length = self.table_length + program_length(num_variables, num_instructions)
         self.stored = self._store()
         self.varying_slices = {"reveals": (0, 1, 2) if reveal_percent else (0,)}
         self.grid = {name: multiples(getattr(self, name), DOUBLING, low=1) for name in self.constant_slices}
@@ -97,7 +98,7 @@ class StateBasedRecall(RecallTask):
             assign_percent=self.assign_percent,
         )
         shows = draws.integers("reveals", 1, 100) < self.reveal_percent
-        written = write_program(program, keys, shows, num_variables=self.num_variables, start=self.facts_end)
+        written = write_program(program, keys, shows, num_variables=self.num_variables, start=self.table_length)
         tokens = torch.cat([torch.stack([keys, values], dim=2).flatten(1), written.tokens], dim=1)
         targets = torch.cat([written.revealed, values.gather(1, program.answer)], dim=1)
         valid = torch.cat([written.is_asked, torch.ones_like(shows)], dim=1)
@@ -106,9 +107,9 @@ class StateBasedRecall(RecallTask):
 
     def solve_row(self, row: list[int], places: list[int]) -> list[int]:
         """A dictionary, and one instruction after another; the last answer is looked up."""
-        table = dict(zip(row[: self.facts_end : 2], row[1 : self.facts_end : 2], strict=True))
-        held = run_program(row, self.facts_end)
-        found = [held[place - self.facts_end] for place in places]
+        table = dict(zip(row[: self.table_length : 2], row[1 : self.table_length : 2], strict=True))
+        held = run_program(row, self.table_length)
+        found = [held[place - self.table_length] for place in places]
         return [*found[:-1], table.get(found[-1], 0)]
 
     def spell(self, token: int) -> str:
