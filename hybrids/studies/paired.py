@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -59,11 +59,11 @@ class Pair(NamedTuple):
 class _Answers(NamedTuple):
     """What a model makes of each of N test examples."""
 
-    right: Float[Tensor, " N"]
-    asked: Float[Tensor, " N"]
+    correct: Bool[Tensor, "N P"]
+    valid: Bool[Tensor, "N P"]
     loss: Float[Tensor, " N"]
     """Summed over the answers of an example, in nats."""
-    slices: Mapping[str, Int[Tensor, " N"]]
+    slices: Mapping[str, Int[Tensor, "N #P"]]
     decoded: Float[Tensor, " M"] | None
     """Of a decoded task: 1 right, 0 wrong, 0.5 undecided, for the first examples."""
     wrong_through_state: Mapping[int, tuple[Task, Float[Tensor, " K"]]]
@@ -115,7 +115,7 @@ def _ask(model: Model, task: Task, run: Run, num_examples: int) -> _Answers:
         _answer(model, task, index, seed)
         for index in torch.arange(num_examples, device=model.embedding.weight.device).split(size)
     ]
-    right, asked, loss, slices = zip(*parts, strict=True)
+    correct, valid, loss, slices = zip(*parts, strict=True)
     through_state = {}
     for factor in FACTORS if run.data.num_recall_examples > 1 else ():
         other = at_factor(task, factor)
@@ -124,8 +124,8 @@ def _ask(model: Model, task: Task, run: Run, num_examples: int) -> _Answers:
             wrong, _ = recall_errors(model, other, seed=seed, num_examples=num, batch_size=max(1, size // factor))
             through_state[factor * task.length] = other, wrong
     return _Answers(
-        torch.cat(right),
-        torch.cat(asked),
+        torch.cat(correct),
+        torch.cat(valid),
         torch.cat(loss),
         {key: torch.cat([part[key] for part in slices]) for key in task.slice_values},
         _decode(model, task, run),
@@ -144,7 +144,8 @@ def _answer(
         logits = model.head(rows).float()
         parts.append((logits.argmax(-1) == targets, cross_entropy(logits, targets, reduction="none")))
     correct, loss = (torch.cat(part).view_as(batch.valid) * batch.valid for part in zip(*parts, strict=True))
-    return correct.sum(1).double(), batch.valid.sum(1).double(), loss.sum(1).double(), batch.slices
+    slices = {key: values.view(len(index), -1) for key, values in batch.slices.items()}
+    return correct, batch.valid, loss.double().sum(1), slices
 
 
 _ROWS = 4096
@@ -164,16 +165,15 @@ def _scores(first: _Answers, second: _Answers, *, is_paired: bool) -> Iterator[N
     if first.decoded is not None and second.decoded is not None:
         yield _mean("decoded accuracy", first.decoded, second.decoded, is_paired=is_paired)
     both = first, second
-    everywhere = [torch.ones_like(one.right, dtype=torch.bool) for one in both]
-    yield _accuracy("test accuracy", *both, *everywhere, is_paired=is_paired)
+    yield _accuracy("test accuracy", *both, *(one.valid for one in both), is_paired=is_paired)
     for key in (key for key in first.slices if key in second.slices):
         values = {int(value) for one in both for value in one.slices[key].unique()}
         for value in sorted(values) if len(values) > 1 else ():
-            chosen = [one.slices[key] == value for one in both]
+            chosen = [(one.slices[key] == value) & one.valid for one in both]
             yield _accuracy(f"  {key}={value}", *both, *chosen, is_paired=is_paired)
-    exact = [(one.right == one.asked).double() for one in both]
+    exact = [(one.correct == one.valid).all(1).double() for one in both]
     yield _mean("test exact match", *exact, is_paired=is_paired)
-    here, there = (one.loss / one.asked.mean() for one in both)
+    here, there = (one.loss / one.valid.sum(1).double().mean() for one in both)
     limits = _student(here, there, is_paired=is_paired)
     yield Number("test loss (nats)", float(here.mean()), float(there.mean()), limits)
 
@@ -181,8 +181,9 @@ def _scores(first: _Answers, second: _Answers, *, is_paired: bool) -> Iterator[N
 def _accuracy(
     measure: str, first: _Answers, second: _Answers, here: Tensor, there: Tensor, *, is_paired: bool
 ) -> Number:
-    """Right answers over asked ones, in the chosen examples; the interval takes the answers asked as given."""
-    chosen = [(one.right[rows], one.asked[rows]) for one, rows in ((first, here), (second, there))]
+    """Right answers over asked ones, of the chosen answers; the interval takes how many are asked as given."""
+    sums = [((one.correct & of).sum(1).double(), of.sum(1).double()) for one, of in ((first, here), (second, there))]
+    chosen = [(right[asked > 0], asked[asked > 0]) for right, asked in sums]
     one, other = (float(right.sum() / asked.sum()) if len(right) else None for right, asked in chosen)
     if one is None or other is None:
         return Number(measure, one, other)

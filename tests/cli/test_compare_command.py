@@ -88,6 +88,24 @@ def test_slices_and_runs_without_recall(command):
     assert {row["setting"] for row in out["what differs"]} == {"optim.lr", "task.segments"}
 
 
+def test_slices_that_differ_within_an_example(hybrids, make_run_in, tmp_path):
+    """A label stands at every prefix, and accuracy is told by how long that is."""
+    task = ("task=word_problem", "task.group=Z2", "task.length=8", "task.min_length=3", "data.num_test_examples=64")
+    small = (*task, "model.d_model=16", "trainer.max_steps=4", "logger=csv", "trainer.progress_bar=false")
+    for seed in (0, 1):
+        train(make_run_in(tmp_path / "runs", f"seed={seed}", base=small))
+    first, second = sorted(path.parent for path in tmp_path.glob("runs/*/result.json"))
+    rows = {
+        row["measure"]: row for row in tables(hybrids("compare", str(first), str(second), "--format=json"))["numbers"]
+    }
+    for folder, column in ((first, "A"), (second, "B")):
+        scores = json.loads((folder / "result.json").read_text())["test"]
+        sliced = {name.removeprefix("accuracy/"): value for name, value in scores.items() if "prefix=" in name}
+        assert len(sliced) > 2
+        for name, value in sliced.items():
+            assert rows[f"  {name}"][column] == pytest.approx(value, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
