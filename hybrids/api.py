@@ -1,6 +1,7 @@
 """hybrids from Python: build a stack, look at a batch, measure, train, open what was trained.
 
 Settings are those of the command line, spelt as there: `hy.build("LLLA", "mixer@mixers.L=gla", "task.num_pairs=4")`.
+`plugins` are files of plugins (docs/extend.md); once imported, they stay known for as long as Python runs.
 What a caller can mend is a `UserError`, with the sentence that the command would end with.
 """
 
@@ -16,11 +17,13 @@ from hybrids import registry
 from hybrids.config.build import open_run
 from hybrids.config.compose import compose, spell_overrides
 from hybrids.config.explain import explain, user_errors
+from hybrids.config.quoting import spell_files
 from hybrids.config.schema import store_schemas
 from hybrids.errors import UserError, check_choice, check_number
 from hybrids.model import decode as decoding
 from hybrids.model.measure import measure_step
 from hybrids.model.model import Model
+from hybrids.plugin_files import load_files, take_files
 from hybrids.report.page.collect import collect
 from hybrids.report.terminal.runs import summarise
 from hybrids.task import Batch, DecodedTask, Split, Task
@@ -28,6 +31,9 @@ from hybrids.training.metrics import read_rows
 from hybrids.training.record import Result, RunFolder
 from hybrids.training.run import Run
 from hybrids.triangle.coordinates import Measured, locate, whole_blocks
+
+Files = str | Path | Sequence[str | Path]
+"""One path, or several."""
 
 
 class Measurement(NamedTuple):
@@ -79,7 +85,12 @@ class TrainedRun:
 
 
 def build(
-    pattern: str, *settings: str, task: str | None = None, d_model: int | None = None, seed: int = 0
+    pattern: str,
+    *settings: str,
+    task: str | None = None,
+    d_model: int | None = None,
+    seed: int = 0,
+    plugins: Files = (),
 ) -> tuple[Model, Task]:
     """A stack with its initial weights, and the task whose vocabulary it reads; `settings` as on the command line.
 
@@ -87,7 +98,7 @@ def build(
     """
     from hybrids.training.train import build_model
 
-    run = _describe(pattern, settings, task=task, d_model=d_model, seed=seed)
+    run = _describe(pattern, settings, plugins, task=task, d_model=d_model, seed=seed)
     built = run.task.build()
     return build_model(run, built), built
 
@@ -124,6 +135,7 @@ def train(
     d_model: int | None = None,
     seed: int = 0,
     runs_dir: str | Path = "runs",
+    plugins: Files = (),
 ) -> TrainedRun:
     """Train a run to its end, or go on with it, or open it where it has finished, as the command `train` does.
 
@@ -133,14 +145,19 @@ def train(
     from hybrids.training.train import train as train_run
 
     quiet = [] if any(text.startswith("logger=") for text in settings) else ["logger=csv"]
-    run = _describe(pattern, [*quiet, *settings], task=task, d_model=d_model, seed=seed, runs_dir=runs_dir)
+    given = [*quiet, *settings]
+    run = _describe(pattern, given, plugins, task=task, d_model=d_model, seed=seed, runs_dir=runs_dir)
     silence_foreign_messages()
     train_run(run)
     return TrainedRun(run.folder, run)
 
 
-def load(path: str | Path) -> TrainedRun:
-    """A run from its folder, finished or not. UserError where it is none, or was changed."""
+def load(path: str | Path, *, plugins: Files = ()) -> TrainedRun:
+    """A run from its folder, finished or not.
+
+    UserError where it is none, was changed, or was made with a plugin file that is not given.
+    """
+    load_files(_paths(plugins))
     store_schemas()
     run, folder = open_run(Path(path))
     return TrainedRun(folder, run)
@@ -166,16 +183,23 @@ def decode(model: Model, task: Task, num_examples: int = 4, *, seed: int = 0) ->
     return decoding.decode(model, task, episodes)
 
 
-def _describe(pattern: str, settings: Sequence[str], **named: Any) -> Run:
+def _paths(plugins: Files) -> list[str]:
+    return [str(path) for path in ([plugins] if isinstance(plugins, str | Path) else plugins)]
+
+
+def _describe(pattern: str, settings: Sequence[str], plugins: Files, **named: Any) -> Run:
     """The run that these settings describe; those that are named go before."""
     for text in settings:
         if not isinstance(text, str) or "=" not in text:
             raise UserError(f"{text!r} is no setting; write it as on the command line, such as 'model.d_model=64'")
     groups = {"task": "task", "d_model": "model.d_model"}
     spelt = [f"{groups.get(name, name)}={value}" for name, value in named.items() if value is not None]
+    files = [spell_files(paths)] if (paths := _paths(plugins)) else []
+    overrides = spell_overrides([f"pattern={pattern}", *spelt, *files, *settings])
+    load_files(take_files(overrides)[0])
     store_schemas()
     try:
-        return compose(spell_overrides([f"pattern={pattern}", *spelt, *settings]))
+        return compose(overrides)
     except user_errors() as error:
         raise UserError(explain(error)) from None
 

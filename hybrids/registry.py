@@ -2,18 +2,21 @@
 
 A plugin is a class under `@register(kind, name)`. Packages announce theirs with one entry point in the
 group `hybrids.plugins`, whose value is a module or a package; of a package, every submodule is imported.
-Knows neither torch nor Hydra.
+A single file is imported only where it is given (hybrids/plugin_files.py). Knows neither torch nor Hydra.
 """
 
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from hybrids.errors import UserError, suggest
 
@@ -21,6 +24,23 @@ KINDS = ("mixer", "channel", "task")
 GROUP = "hybrids.plugins"
 
 C = TypeVar("C", bound=type)
+
+
+class PluginFile(NamedTuple):
+    """A file of plugins that was given with `plugins=`, as it was when it was imported."""
+
+    given: str
+    """The path as it was typed."""
+    path: Path
+    """The same, absolute."""
+    sha256: str
+    """Of the content, in hex digits."""
+
+    @property
+    def module(self) -> str:
+        """Name of its module: two files of one name have two, and so have two contents of one file."""
+        stem = re.sub(r"\W", "_", self.path.stem)
+        return f"{stem}_{self.sha256[:16]}"
 
 
 @dataclass(frozen=True)
@@ -31,11 +51,13 @@ class Entry:
     name: str
     cls: type
     source: str
+    file: PluginFile | None = None
+    """None for a plugin of a package."""
 
     @property
     def origin(self) -> str:
-        """Dotted path of the class, for messages and `hybrids plugins`."""
-        return f"{self.cls.__module__}.{self.cls.__qualname__}"
+        """The class with its module, or with its file, for messages and `hybrids plugins`."""
+        return _dotted(self.cls) if self.file is None else f"{self.file.given}:{self.cls.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,10 @@ _entries: dict[tuple[str, str], Entry] = {}
 _rejected: dict[tuple[str, str], Failure] = {}
 _failures: dict[str, Failure] = {}
 _loaded: set[str] = set()
+_files: dict[Path, PluginFile] = {}
+_importing: list[PluginFile] = []
+_replaced: list[Entry] = []
+"""Of modules and files that were imported again: models made of the former classes may still be in use."""
 
 
 def register(kind: str, name: str, *, source: str) -> Callable[[C], C]:
@@ -65,16 +91,51 @@ def register(kind: str, name: str, *, source: str) -> Callable[[C], C]:
         raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
 
     def add(cls: C) -> C:
-        entry = Entry(kind, name, cls, source)
+        entry = Entry(kind, name, cls, source, _importing[-1] if _importing else None)
         known = _entries.setdefault((kind, name), entry)
-        if known.origin != entry.origin:
+        if _dotted(known.cls) != _dotted(cls):
             both = f"two {kind} plugins are named {name!r}: {known.origin} and {entry.origin}; rename one"
             reject(known, UserError(both))
             raise UserError(both)
+        if known is not entry:
+            _replaced.append(known)
         _entries[kind, name] = entry
         return cls
 
     return add
+
+
+@contextmanager
+def registering(file: PluginFile) -> Iterator[None]:
+    """What is registered inside comes from `file`, in place of what an earlier content of it has registered.
+
+    After an error all is as before. Raises UserError where nothing is registered.
+    """
+    entries_before, rejected_before = dict(_entries), dict(_rejected)
+    former = [key for key, entry in _entries.items() if entry.file is not None and entry.file.path == file.path]
+    replaced = [_entries.pop(key) for key in former]
+    for key in former:
+        _rejected.pop(key, None)
+    _importing.append(file)
+    try:
+        yield
+        if file not in (entry.file for entry in _entries.values()):
+            raise UserError('it registers no plugin; put @register("mixer", "<name>", source="...") above a class')
+    except BaseException:
+        _entries.clear()
+        _entries.update(entries_before)
+        _rejected.clear()
+        _rejected.update(rejected_before)
+        raise
+    finally:
+        _importing.pop()
+    _replaced.extend(replaced)
+    _files[file.path] = file
+
+
+def files() -> list[PluginFile]:
+    """The files that were given, as they were when they were last imported."""
+    return list(_files.values())
 
 
 def reject(entry: Entry, error: Exception) -> None:
@@ -82,8 +143,11 @@ def reject(entry: Entry, error: Exception) -> None:
     _rejected[entry.kind, entry.name] = Failure(entry.origin, error)
 
 
-def get(kind: str, name: str) -> Entry:
-    """Entry of one plugin; UserError with the closest match, or with the reason why it cannot be used."""
+def get(kind: str, name: str, *, beside: Sequence[str] = ()) -> Entry:
+    """Entry of one plugin; UserError with the closest match, or with the reason why it cannot be used.
+
+    `beside` are words that are allowed in the place of a name.
+    """
     load_plugins()
     if kind not in KINDS:
         raise UserError(f"unknown plugin kind {kind!r}; {suggest(kind, KINDS)}")
@@ -94,15 +158,21 @@ def get(kind: str, name: str) -> Entry:
     if failure := _rejected.get(key) or next(of_that_name, None):
         raise UserError(f"{kind} {name!r} cannot be used: {failure}") from failure.error
     broken = f" ({len(_failures)} plugin modules cannot be imported, see `hybrids plugins`)" if _failures else ""
-    raise UserError(f"unknown {kind} {name!r}{broken}; {suggest(name, names(kind))}")
+    looked = f"looked for in installed packages (entry points {GROUP}) and in files given with plugins=<file.py>"
+    raise UserError(f"unknown {kind} {name!r}{broken}; {suggest(name, [*names(kind), *beside])}; {looked}")
+
+
+def entry_of(cls: type) -> Entry:
+    """Entry of a plugin class; UserError for a class that was never registered."""
+    for entry in (*_entries.values(), *_replaced):
+        if entry.cls is cls:
+            return entry
+    raise UserError(f"{_dotted(cls)} is not a registered plugin")
 
 
 def name_of(cls: type) -> str:
     """Registered name of a plugin class; UserError for a class that was never registered."""
-    for entry in _entries.values():
-        if entry.cls is cls:
-            return entry.name
-    raise UserError(f"{cls.__module__}.{cls.__qualname__} is not a registered plugin")
+    return entry_of(cls).name
 
 
 def names(kind: str) -> list[str]:
@@ -131,7 +201,7 @@ def defaults_of(cls: type) -> dict[str, object]:
     settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     missing = [name for name, default in settings.items() if default is inspect.Parameter.empty]
     if missing:
-        raise UserError(f"{cls.__module__}.{cls.__qualname__}: setting {missing[0]!r} has no default; give it one")
+        raise UserError(f"{_dotted(cls)}: setting {missing[0]!r} has no default; give it one")
     return settings
 
 
@@ -143,6 +213,10 @@ def load_plugins() -> None:
             path = getattr(_import(point.module), "__path__", [])
             for info in pkgutil.walk_packages(path, f"{point.module}.", onerror=lambda _: None):
                 _import(info.name)
+
+
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @cache

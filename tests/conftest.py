@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread per process, other packages' known warnings, a tiny run."""
 
+import copy
 import functools
 import importlib.util
 import logging
@@ -14,6 +15,7 @@ import pytest
 import torch
 from commands import Reply
 from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from wandb_server import end_wandb
 
@@ -83,6 +85,19 @@ def tiny() -> tuple[str, ...]:
 def _store_once(entries: tuple[registry.Entry, ...]) -> None:
     """Storing the schemas of all plugins takes a quarter of the time in which a run is composed."""
     store_schemas()
+
+
+@pytest.fixture
+def own_plugins(monkeypatch):
+    """What a test registers, or gives as a file, is forgotten after it."""
+    registry.load_plugins()
+    for name in ("_entries", "_rejected", "_failures", "_files", "_loaded", "_replaced"):
+        monkeypatch.setattr(registry, name, copy.copy(getattr(registry, name)))
+    options = ConfigStore.instance().repo
+    before = {kind: dict(options.get(kind, {})) for kind in registry.KINDS}
+    yield
+    options.update(before)
+    _store_once.cache_clear()
 
 
 @pytest.fixture(scope="session")

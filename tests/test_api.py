@@ -1,6 +1,7 @@
 """`import hybrids as hy`: the page on it runs, wrong calls explain themselves, and the import alone costs nothing."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import hybrids as hy
 from hybrids.errors import UserError
 from hybrids.model.measure import measure_step
 
-PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "python.md").read_text()
+EMA = ROOT / "tests" / "examples" / "ema.py"
 TINY = ("task.vocab_size=64", "task.length=16", "task.num_pairs=2")
 
 
@@ -22,7 +25,8 @@ def run_program(program, folder):
 
 def test_every_block_of_the_page_runs(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
+    shutil.copy(EMA, tmp_path)
     done = run_program("\n".join(["import torch; torch.set_num_threads(1)", *blocks]), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Efficiency 0." in done.stdout and len(list(tmp_path.glob("runs/*/result.json"))) == 1
@@ -78,6 +82,25 @@ def test_a_run_is_trained_opened_and_listed(tmp_path):
     assert row["efficiency"] == opened.result["triangle"][0]["efficiency"]
 
 
+def test_plugins_are_given_as_files(tmp_path, own_plugins):
+    file = tmp_path / "ema.py"
+    shutil.copy(EMA, file)
+    small = ("data.num_val_examples=8", "data.num_test_examples=8", "data.num_recall_examples=4", "trainer.max_steps=2")
+    quiet = ("trainer.progress_bar=false", "data.batch_size=8", "data.eval_batch_size=8")
+    chosen = ("+mixer@mixers.E=ema", *TINY, *small, *quiet)
+    with pytest.raises(UserError, match="unknown mixer 'ema'"):
+        hy.build("EA", *chosen)
+    run = hy.train("EA", *chosen, d_model=16, runs_dir=tmp_path, plugins=file)
+    file.write_text(file.read_text() + "HORIZON = 3\n")
+    changed, _ = hy.build("EA", *chosen, d_model=16, plugins=[file])  # as from a notebook that goes on
+    former = type(run.model.backbone.blocks[0].mixers[0])
+    assert type(changed.backbone.blocks[0].mixers[0]).__module__ != former.__module__
+    with pytest.raises(UserError, match=r"needs|has another content"):
+        hy.load(run.path)
+    shutil.copy(EMA, file)
+    assert hy.load(run.path, plugins=[str(file)]).model.backbone.pattern == run.model.backbone.pattern
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -85,6 +108,9 @@ def test_a_run_is_trained_opened_and_listed(tmp_path):
         (lambda: hy.build("LA", task="mqr"), "unknown task 'mqr'; did you mean 'mqar'"),
         (lambda: hy.build("LA", "task.num_pair=4"), "unknown setting 'task.num_pair'"),
         (lambda: hy.build("LA", 5), "5 is no setting; write it as on the command line"),
+        (lambda: hy.build("LA", plugins="nowhere.py"), "plugins=nowhere.py does not exist"),
+        (lambda: hy.build("LA", "plugins=a.py", plugins="b.py"), "plugins= is given twice; write plugins=b.py,a.py"),
+        (lambda: hy.load("nowhere", plugins=["nowhere.py"]), "plugins=nowhere.py does not exist"),
         (lambda: hy.build("LA", d_model=0), "model.d_model=0 must be at least 1"),
         (lambda: hy.load("nowhere"), "run=nowhere does not exist"),
         (lambda: hy.runs("nowhere"), "nowhere is not a folder"),

@@ -1,50 +1,68 @@
-"""The plugins that docs/extend.md shows are complete: they pass every check and train."""
+"""The plugin files that docs/extend.md shows are complete: its commands check, train and evaluate them."""
 
-import importlib
-import sys
+import json
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
-
-from hybrids import registry
-from hybrids.checks import run_checks
-from hybrids.config.schema import store_schemas
-from hybrids.training.train import train
+from commands import run_folder
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "tests" / "examples").glob("*.py"))
+PAGE = (ROOT / "docs" / "extend.md").read_text()
+COMMANDS = [line.partition("  #")[0].strip() for line in PAGE.splitlines() if line.startswith("hybrids ")]
+ON_RUNS = [command for command in COMMANDS if "runs/<id>" in command]
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Register the examples for one test, as if their package had been installed."""
-    registry.load_plugins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.syspath_prepend(ROOT / "tests" / "examples")
+def beside(hybrids, tmp_path):
+    """Run a command of the page in a folder with the files of the page."""
     for path in EXAMPLES:
-        monkeypatch.delitem(sys.modules, path.stem, raising=False)
-        importlib.import_module(path.stem)
-    store_schemas()
+        shutil.copy(path, tmp_path)
+    return lambda command, *further: hybrids(*shlex.split(command)[1:], *further)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_page_shows_the_tested_file(path):
-    assert path.read_text().strip() in (ROOT / "docs" / "extend.md").read_text()
+    assert path.read_text().strip() in PAGE
+    assert f"Write `{path.name}`" in PAGE
 
 
-@pytest.mark.parametrize(("kind", "name"), [("mixer", "ema"), ("task", "last_token")])
-def test_an_example_passes_every_check(registered, kind, name):
-    results = run_checks(kind, name)
-    assert results
-    assert [result for result in results if not result.passed] == []
+def test_the_page_has_commands_of_each_kind():
+    assert {shlex.split(command)[1] for command in COMMANDS} == {
+        *("check", "state", "train", "plugins", "task", "eval", "bits")
+    }
 
 
-def test_examples_train(registered, make_run):
-    result = train(make_run("pattern=EA", "+mixer@mixers.E=ema", "mixers.E.horizon=16"))
-    assert result["identity"]["letters"]["E"]["mixer"] == {"name": "ema", "horizon": 16.0}
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ON_RUNS and " train " not in c])
+def test_a_command_of_the_page_answers(own_plugins, beside, command):
+    assert beside(command).said()
 
 
-def test_an_example_task_trains(registered, make_run, tiny):
-    base = [override for override in tiny if not override.startswith("task.")]
-    run = make_run("task=last_token", "pattern=LA", "trainer.max_steps=200", "optim.lr=0.03", base=base)
-    assert train(run)["test"]["accuracy"] > 0.9
+SHORT = ("trainer.max_steps=4", "trainer.val_every=2")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if " train " in c])
+def test_a_training_command_of_the_page_trains(own_plugins, beside, tiny, command):
+    sizes = [text for text in tiny if not (text.startswith("task.") and "task=last_token" in command)]
+    assert beside(command, *sizes, *SHORT).said()
+    assert list(Path("runs").glob("*/result.json"))
+
+
+def test_the_commands_on_a_run_measure_what_was_trained(own_plugins, beside, tiny):
+    (train,) = (c for c in COMMANDS if " train " in c and "horizon" in c)
+    beside(train, *tiny, *SHORT).said()
+    smaller = {"eval": ("sizes.length=[16]", "sizes.num_pairs=[2]", "num_examples=8"), "bits": ("num_examples=8",)}
+    for command in ON_RUNS:
+        kind = shlex.split(command)[1]
+        assert beside(re.sub("runs/<id>", str(run_folder()), command), *smaller[kind]).said()
+    assert {path.name for path in run_folder().glob("eval/*.csv")} == {"grid.csv", "effective_bits.csv"}
+
+
+def test_an_example_task_is_learned(own_plugins, beside, tiny):
+    sizes = [text for text in tiny if not text.startswith("task.")]
+    given = ("task=last_token", "task.length=16", "pattern=LA", "plugins=last_token.py", "optim.lr=0.03")
+    beside("hybrids train", *sizes, *given, "trainer.max_steps=200").said()
+    assert json.loads((run_folder() / "result.json").read_text())["test"]["accuracy"] > 0.9

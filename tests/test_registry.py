@@ -13,13 +13,7 @@ from hybrids.registry import defaults_of, register
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    """What a test registers is forgotten after it."""
-    registry.load_plugins()
-    for name in ("_entries", "_rejected", "_failures"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+pytestmark = pytest.mark.usefixtures("own_plugins")
 
 
 def plugin(name="Thing", module="stranger.things"):

@@ -11,8 +11,8 @@ from hybrids import registry
 
 ROOT = Path(__file__).parent.parent
 RULE = (
-    "errors < types registry rng pattern < notation ops outline < doctor mixer channel task < tasks < model < checks "
-    "triangle < training < studies < report < config < api cli"
+    "errors < types registry rng pattern < notation ops outline plugin_files < doctor mixer channel task < tasks < "
+    "model < checks triangle < training < studies < report < config < api cli"
 )
 LEVELS = [level.split() for level in RULE.split("<")]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -57,6 +57,7 @@ def spell_arguments(arguments: Sequence[str]) -> list[str]:
 @reported
 def _capacity(config: DictConfig) -> None:
     given: Any = OmegaConf.to_container(config, resolve=True)
+    del given["plugins"]  # paths of files, which have been imported
     search = {field.name: given.pop(field.name) for field in fields(SearchSettings)}
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchSettings), search))
     overrides = list(HydraConfig.get().overrides.task)

@@ -15,6 +15,7 @@ from hybrids.config.compose import spell_flags, spell_overrides
 from hybrids.config.explain import explain, user_errors
 from hybrids.config.schema import store_schemas
 from hybrids.errors import UserError
+from hybrids.plugin_files import load_files, take_files
 from hybrids.training.memory import told_in_a_sentence
 from hybrids.training.process import silence_foreign_messages
 
@@ -41,6 +42,7 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         gc.freeze()  # what is there by now stays to the end
         gc.enable()
         try:
+            load_files(config.get("plugins", ()), is_reloaded=False)  # a launcher may have started this process
             with told_in_a_sentence():
                 job(config)
         except BrokenPipeError:
@@ -67,7 +69,6 @@ def run_program(
     silence_foreign_messages()
     os.environ["PYTHONSAFEPATH"] = "1"  # a process that is started here imports nothing from the user's folder
     try:
-        store_schemas()
         with _hydra_arguments(name, spell), told_in_a_sentence():
             if _HELP & set(sys.argv):
                 show_help(name, config_name, [text for text in sys.argv[1:] if text not in _HELP], header=header)
@@ -100,6 +101,8 @@ def _hydra_arguments(name: str, spell: Spelling) -> Iterator[None]:
         if name != "train" and any(_SWEEP.match(text) for text in typed):
             raise UserError(f"-m sweeps over runs; only hybrids train does that, not hybrids {name}")
         sys.argv = [sys.argv[0], *spell_overrides(spell(typed))]
+        load_files(take_files(sys.argv[1:])[0])
+        store_schemas()
         yield
     finally:
         sys.argv = list(_given)

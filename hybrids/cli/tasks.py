@@ -7,6 +7,7 @@ from textwrap import fill
 
 from hybrids import outline, registry
 from hybrids.cli.commands import introduce
+from hybrids.plugin_files import load_files, take_files
 from hybrids.report.terminal.example_arguments import make_parser, read_arguments
 
 
@@ -22,9 +23,12 @@ def run_task() -> int:
 
 def _help(named: list[str]) -> int:
     """The arguments, and the names of all tasks or the settings of one."""
+    paths, named = take_files(named)
     make_parser(introduce("task")).print_help()
+    load_files(paths)
     if not named:
-        told = f"tasks: {', '.join(outline.names('task'))}; hybrids task <name> --help shows the settings of one"
+        known = registry.names("task") if paths else outline.names("task")
+        told = f"tasks: {', '.join(known)}; hybrids task <name> --help shows the settings of one"
         print(f"\n{fill(told, get_terminal_size().columns)}")
         return 0
     entry = registry.get("task", named[0])
@@ -39,7 +43,7 @@ def _show_task() -> None:
     from hybrids.report.terminal import examples
     from hybrids.training.memory import check_length
 
-    args = read_arguments(sys.argv[1:])
+    args = read_arguments(take_files(sys.argv[1:])[1])
     settings = [f"task.{setting.removeprefix('task.')}" for setting in args.settings]
     chosen = compose([f"task={args.task}", *settings]).task
     check_length(chosen, args.count, "--count")

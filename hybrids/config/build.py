@@ -1,7 +1,7 @@
 """Composed configuration -> `Run`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hybrids.config.schema import TrainConfig, schema_of
 from hybrids.errors import UserError, check_number, suggest
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
+from hybrids.plugin_files import check_given, records
 from hybrids.training.read import check_resolved
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
@@ -24,18 +25,24 @@ from hybrids.training.run import Run
 def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
     """The run that a composed configuration describes, or the one a run folder's config.yaml describes.
 
-    Raises UserError or OmegaConf's errors for a key, type, plugin or letter that does not exist.
+    Raises UserError or OmegaConf's errors for a key, type, plugin or letter that does not exist, and for a run that was
+    made with plugin files that are not given here. No plugin is imported: who composes has done that.
     """
     is_composed = isinstance(config, DictConfig)  # and only then may a value stand for another
     plain: Any = OmegaConf.to_container(config, resolve=True) if is_composed else deepcopy(dict(config))
     check_resolved(plain)
-    values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(plain), plain))
+    recorded = plain.pop("plugins", [])
+    if not is_composed:  # else it holds paths
+        check_given(recorded)
+    chosen = dict(_choices(plain))
+    values: Any = OmegaConf.to_object(OmegaConf.merge(_schema_for(chosen), plain))
     check_number("seed", values.seed, 0, 2**32 - 1)
     if not values.runs_dir:
         raise UserError("runs_dir= is empty; give a folder, or leave it out for runs")
     task = _choose("task", values.task)
     assert task is not None
     plain.pop("sweep", None)  # what it has chosen stands in the other settings
+    files = records(chosen.values())
     run = Run(
         pattern=Pattern.parse(_spell_pattern(values.pattern)),
         letters=_bind_letters(values),
@@ -49,7 +56,7 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         seed=values.seed,
         runs_dir=Path(values.runs_dir),
         rerun=values.rerun,
-        config=plain,
+        config=plain | ({"plugins": files} if files else {}),
     )
     if values.context is not None:
         run = set_context(run, values.context)
@@ -72,9 +79,16 @@ def open_run(path: Path) -> tuple[Run, RunFolder]:
         raise UserError(f"{folder.config_file} cannot be used: {explain(error)}") from None
 
 
-def _schema_for(plain: Mapping[str, Any]) -> DictConfig:
+def _schema_for(chosen: Mapping[str, registry.Entry]) -> DictConfig:
     """Schema of a run in which every choice of a plugin has the schema of that plugin."""
     schema = OmegaConf.structured(TrainConfig)
+    for key, entry in chosen.items():
+        OmegaConf.update(schema, key, OmegaConf.structured(schema_of(entry.cls)))
+    return schema
+
+
+def _choices(plain: Mapping[str, Any]) -> Iterator[tuple[str, registry.Entry]]:
+    """The plugins that a configuration chooses, and where."""
     places = [("task", "task", plain.get("task")), ("channel", "channel", plain.get("channel"))]
     for group, kind in (("mixers", "mixer"), ("channels", "channel")):
         letters = plain.get(group) or {}
@@ -83,8 +97,7 @@ def _schema_for(plain: Mapping[str, Any]) -> DictConfig:
     for key, kind, node in places:
         name = _name_of_choice(key, kind, node)
         if name is not None:
-            OmegaConf.update(schema, key, OmegaConf.structured(schema_of(registry.get(kind, name).cls)))
-    return schema
+            yield key, registry.get(kind, name)
 
 
 def _name_of_choice(key: str, kind: str, node: Any) -> str | None:

@@ -152,10 +152,9 @@ def _explain_missing_group(group: str) -> str:
 def _explain_option(group: str, name: str, text: str) -> str:
     if group in registry.KINDS:
         try:
-            registry.get(group, name)
+            registry.get(group, name, beside=[] if group == "task" else [NONE])
         except UserError as error:
-            none = f", {NONE}" if group != "task" and "cannot be used" not in str(error) else ""
-            return f"{error}{none}"
+            return str(error)
     listing = text.partition("Available options")[2].partition("Config search path")[0]
     options = [line.strip() for line in listing.splitlines() if line.startswith("\t")]
     if group == "hydra/launcher" and name in _LAUNCHERS:

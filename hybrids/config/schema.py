@@ -45,7 +45,8 @@ class TrainConfig:
 
     Some stand for others (hybrids/config/derived.py): `context` for the sizes of the task, in proportion, `vary_facts`
     for 1 to as many facts as it has, `batch_tokens` for the examples of a batch, `match` and `match_to` for the width,
-    which leave in `matched` what it was made equal to.
+    which leave in `matched` what it was made equal to. `plugins` are files that are imported before all else; of those
+    that a run uses, config.yaml holds name and SHA-256 instead.
     """
 
     pattern: Any = None
@@ -68,6 +69,7 @@ class TrainConfig:
     match: str | None = None
     match_to: Any = None
     matched: str | None = None
+    plugins: list[str] = field(default_factory=list)
     sweep: SweepSettings = field(default_factory=SweepSettings)
 
 
@@ -76,6 +78,7 @@ class EvalConfig(GridSettings):
     """Schema of an evaluation of one run."""
 
     run: Any = None
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -88,6 +91,7 @@ class BitsConfig(RoundingSettings):
     """Schema of a measurement of effective bits on `runs`, each a run folder or a folder of runs."""
 
     runs: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass

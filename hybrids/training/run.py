@@ -14,7 +14,7 @@ from hybrids.mixer import Mixer
 from hybrids.model.block import Choice, Letter
 from hybrids.ops.kernels import ChosenBackend, backends_of, check_backend
 from hybrids.pattern import Pattern
-from hybrids.registry import defaults_of, name_of
+from hybrids.registry import defaults_of, entry_of, name_of
 from hybrids.task import DecodedTask, Task
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, PLACE, digest_of
 from hybrids.training.process import matmul_precision
@@ -122,8 +122,9 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """The values that can change a number; a setting at its default does not enter.
 
-        So an option that is added later, at the default that keeps the old behaviour, leaves old runs known.
-        Loggers, paths, loader workers, devices, threads and ranks do not enter.
+        So an option that is added later, at the default that keeps the old behaviour, leaves old runs known. A plugin
+        from a file enters with the content of that file, whatever its name and place. Loggers, paths, loader workers,
+        devices, threads and ranks do not enter.
         """
         return {**self.asked, "backend": self.backend_names}
 
@@ -163,7 +164,9 @@ def _choice(choice: Choice | None) -> dict[str, Any] | None:
         return None
     defaults = defaults_of(choice.cls)
     changed = {name: value for name, value in choice.settings.items() if value != defaults[name]}
-    return {"name": name_of(choice.cls), **changed}
+    entry = entry_of(choice.cls)
+    content = {} if entry.file is None else {"file_sha256": entry.file.sha256}
+    return {"name": entry.name, **changed, **content}
 
 
 def _changed(settings: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:

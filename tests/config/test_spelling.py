@@ -97,6 +97,22 @@ def test_a_place_is_text(setting, place):
     assert OverridesParser.create().parse_override(argument).value() == place
 
 
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ("a.py", ["a.py"]),
+        ("a.py,b/c-1.py", ["a.py", "b/c-1.py"]),
+        ("[a.py,b.py]", ["a.py", "b.py"]),
+        ("my a=1(2).py,it's.py", ["my a=1(2).py", "it's.py"]),
+    ],
+)
+def test_files_of_plugins_are_a_list_and_spelt_twice_the_same_one(given, paths):
+    (argument,) = spell_overrides([f"plugins={given}"])
+    read = OverridesParser.create().parse_override(argument)
+    assert [str(path) for path in read.value()] == paths and not read.is_sweep_override()
+    assert spell_overrides([argument]) == [argument]
+
+
 def test_an_empty_folder_of_runs_is_refused(make_run):
     with pytest.raises(UserError, match="runs_dir= is empty"):
         make_run("runs_dir=")

@@ -1,5 +1,6 @@
 """A run folder from a stranger reaches nothing outside itself: no file is read, run, written or deleted there."""
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -111,6 +112,31 @@ def link_newest_checkpoint(folder, outside):
     point(folder / "checkpoints" / "step=00000006.ckpt", outside / "checkpoint")
 
 
+PLUGIN = """
+import os
+from hybrids.registry import register
+
+os.mkdir("../ran")
+
+@register("channel", "evil", source="a stranger")
+class Evil: ...
+"""
+
+
+def name_a_plugin_file(folder, outside):
+    """At the path that it names, in the working folder, and in the folder of the run itself."""
+    paths = [place / "evil.py" for place in (outside, folder.parent.parent, folder)]
+    for path in paths:
+        path.write_text(PLUGIN)
+    edit_config(folder, plugins=[*map(str, paths), "evil.py"], channel={"name": "evil"})
+
+
+def record_a_plugin_file(folder, outside):
+    (folder.parent.parent / "evil.py").write_text(PLUGIN)
+    digest = hashlib.sha256(PLUGIN.encode()).hexdigest()
+    edit_config(folder, plugins=[{"file": "evil.py", "sha256": digest}], channel={"name": "evil"})
+
+
 def ask_the_environment(folder, outside):
     edit_config(folder, runs_dir="${oc.env:CANARY}")
 
@@ -187,9 +213,12 @@ INTERRUPTED = (
     claim_many_steps,
     link_checkpoints,
     link_newest_checkpoint,
+    name_a_plugin_file,
     *(make_linker(name) for name in ("metrics.csv", ".lock", "config.yaml", "result.json")),
 )
 FINISHED = (
+    name_a_plugin_file,
+    record_a_plugin_file,
     ask_the_environment,
     ask_the_environment_for_a_pattern,
     decode_an_expression,
