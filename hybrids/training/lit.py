@@ -52,7 +52,7 @@ class AnswerMetrics(Metric):
         for key in self.slice_values:
             values = batch.slices[key]
             counts = (right, asked) if values.dim() == 1 else (is_right.long(), batch.valid.long())
-            place = torch.searchsorted(getattr(self, f"values_{key}"), values.flatten())
+            place = torch.searchsorted(getattr(self, f"values_{key}"), values.flatten().contiguous())
             getattr(self, f"correct_{key}").index_add_(0, place, counts[0].flatten())
             getattr(self, f"answers_{key}").index_add_(0, place, counts[1].flatten())
 

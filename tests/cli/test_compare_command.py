@@ -109,6 +109,7 @@ def test_slices_that_differ_within_an_example(hybrids, make_run_in, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["runs/learned"], "hybrids compare takes the folders of two runs, not 1"),
         (["runs/learned", "runs/learned/"], "runs/learned and runs/learned are one run; give the folders of two"),
         (["runs/learned", "runs/learnt"], "run=runs/learnt does not exist; runs nearby"),
         (["runs/learned", "runs/unlearned", "--examples=1"], "--examples=1 must be at least 2"),

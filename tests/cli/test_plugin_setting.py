@@ -91,7 +91,10 @@ def test_a_run_that_does_not_use_the_file_is_the_run_without_it(train, tmp_path)
     assert "has finished; nothing is done" in train("pattern=LA", LETTER, *SHORT, "plugins=ema.py").said()
 
 
-@pytest.mark.parametrize("command", [("eval", "run={run}"), ("bits", "{run}")], ids=["eval", "bits"])
+OPENING = (("eval", "run={run}"), ("bits", "{run}"), ("compare", "{run}", "elsewhere"))
+
+
+@pytest.mark.parametrize("command", OPENING, ids=" ".join)
 def test_what_opens_a_run_asks_for_its_file_and_imports_none_by_itself(trained, hybrids, command, tmp_path):
     forget()
     command = [part.format(run=trained) for part in command]
