@@ -18,6 +18,7 @@ from hybrids.report.terminal.heatmap import draw_heatmap
 from hybrids.report.terminal.table import print_rows
 from hybrids.report.terminal.tables import print_grid, print_result
 from hybrids.task import Task
+from hybrids.training.curriculum import Curriculum
 from hybrids.training.evaluate import evaluate_grid
 from hybrids.training.files import obstacle_to_writing
 from hybrids.training.grid import GridCell, share_of_none, write_grid
@@ -55,7 +56,7 @@ def _eval(config: DictConfig) -> None:
         print(f"{obstacle}: the scores are printed and not kept", file=sys.stderr)
     cells = evaluate_grid(run, folder, settings)
     task = run.task.build()
-    _print_cells(cells, task, folder)
+    _print_cells(cells, task, Curriculum.of(run, task).tasks, folder)
     if not obstacle:
         place.mkdir(exist_ok=True)
         write_grid(cells, place / "grid.csv")
@@ -64,8 +65,8 @@ def _eval(config: DictConfig) -> None:
         print(f"table and picture: {place / 'grid.csv'}, {place / 'grid.png'}")
 
 
-def _print_cells(cells: Sequence[GridCell], task: Task, folder: RunFolder) -> None:
-    print_grid(cells, str(folder.path), task)
+def _print_cells(cells: Sequence[GridCell], task: Task, trained: Sequence[Task], folder: RunFolder) -> None:
+    print_grid(cells, str(folder.path), task, trained)
     if task.alternatives:
         none = [[*others.values(), f"{share:.4f}"] for others, share in share_of_none(cells, task.alternatives)]
         others = [name for name in cells[0].sizes if name != task.alternatives]

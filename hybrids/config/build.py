@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hybrids.errors import UserError, check_number, suggest
 from hybrids.model.block import Choice, Letter
 from hybrids.pattern import Pattern
 from hybrids.plugin_files import check_given, records
+from hybrids.training.curriculum import Curriculum, describe_stages
+from hybrids.training.memory import check_length
 from hybrids.training.read import check_resolved
 from hybrids.training.record import RunFolder
 from hybrids.training.run import Run
@@ -50,6 +53,7 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         model=values.model,
         optim=values.optim,
         data=values.data,
+        curriculum=values.curriculum,
         trainer=values.trainer,
         logger=values.logger,
         backend=values.backend,
@@ -66,7 +70,7 @@ def build_run(config: DictConfig | Mapping[str, Any]) -> Run:
         run = set_batch(run, values.batch_tokens)
     if values.match is not None or values.match_to is not None:
         run = set_width(run, values.match, None if values.match_to is None else _spell_pattern(values.match_to))
-    return run
+    return _tell_curriculum(run)
 
 
 def open_run(path: Path) -> tuple[Run, RunFolder]:
@@ -77,6 +81,15 @@ def open_run(path: Path) -> tuple[Run, RunFolder]:
         return build_run(config), folder
     except (OmegaConfBaseException, UserError) as error:
         raise UserError(f"{folder.config_file} cannot be used: {explain(error)}") from None
+
+
+def _tell_curriculum(run: Run) -> Run:
+    """The run with a note on its stages; UserError for sizes that its task cannot have."""
+    if not run.curriculum.sizes:
+        return run
+    check_length(run.task, run.data.batch_size, "data.batch_size")
+    stages = Curriculum.of(run, run.task.build()).record()
+    return replace(run, notes=(*run.notes, f"curriculum: {describe_stages(stages)}")) if stages else run
 
 
 def _schema_for(chosen: Mapping[str, registry.Entry]) -> DictConfig:

@@ -30,12 +30,15 @@ def spell_overrides(arguments: Sequence[str]) -> list[str]:
         if _CHDIR.match(argument):
             raise UserError(f"{argument} is not allowed: a run is kept in runs_dir and found there by its identity")
     spelt = [re.sub(r"^(\+{0,2})channel@channel=", r"\1channel=", argument) for argument in arguments]
-    single = [re.sub(r"^(sizes\.\w+)=(-?\d+)$", r"\1=[\2]", argument) for argument in spelt]
-    ours = [re.sub(r"^sizes\.", "++sizes.", argument) for argument in single]  # Hydra takes keys of a dict as new
+    single = [re.sub(rf"^({_LISTED})=(-?\d+(-\d+)?)$", r"\1=[\2]", argument) for argument in spelt]
+    ours = [re.sub(rf"^({_SIZES})", r"++\1", argument) for argument in single]  # Hydra takes keys of a dict as new
     texts = [quote_text(argument) for argument in ours]
     return sorted(texts, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
+_SIZES = r"(?:curriculum\.)?sizes\."
+_LISTED = rf"{_SIZES}\w+|curriculum\.steps"
+"""Settings that are lists, where one value is spelt without brackets."""
 _LETTER = re.compile(r"~(mixers|channels|(mixer|channel)@(mixers|channels))\.")
 _CHDIR = re.compile(r"\+{0,2}hydra\.job\.chdir=(?!false$|False$|null$)")
 _LONG = re.compile(r"--[A-Za-z_][\w.@]*")

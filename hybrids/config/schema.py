@@ -20,6 +20,7 @@ from hybrids.pattern import place
 from hybrids.studies.capacity.settings import SearchSettings
 from hybrids.studies.effective_bits.settings import RoundingSettings
 from hybrids.training.settings import (
+    CurriculumSettings,
     DataSettings,
     GridSettings,
     LogSettings,
@@ -57,6 +58,7 @@ class TrainConfig:
     model: ModelSettings = field(default_factory=ModelSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    curriculum: CurriculumSettings = field(default_factory=CurriculumSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LogSettings = field(default_factory=LogSettings)
     backend: str = "auto"

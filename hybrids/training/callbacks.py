@@ -11,11 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class StopEarly(Callback):
     """Ends training once the validation accuracy reaches the target, or the loss is no number any more.
 
+    A target counts only after a step of the last stage of a curriculum, which begins with step `last_start`.
     Remembered in checkpoints, so that a run resumed just after that does not train on.
     """
 
-    def __init__(self, target: float | None) -> None:
-        self.target = target
+    def __init__(self, target: float | None, *, last_start: int = 0) -> None:
+        self.target, self.last_start = target, last_start
         self.reason: str | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -25,7 +26,7 @@ class StopEarly(Callback):
         scores = scores_of(trainer.callback_metrics, "val")
         if not math.isfinite(scores["loss"]):
             self.reason = "diverged"
-        elif self.target is not None and scores["accuracy"] >= self.target:
+        elif self.target is not None and scores["accuracy"] >= self.target and trainer.global_step > self.last_start:
             self.reason = "target"
         trainer.should_stop |= self.reason is not None
 

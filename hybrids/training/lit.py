@@ -1,6 +1,6 @@
 """The LightningModule: loss and answers of a model on a task, and what is measured on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -84,6 +84,8 @@ class LitModel(LightningModule):
         """The backbone that training steps go through; all else, at other sizes, goes through the model as it is."""
         self.check_stop: Callable[[], None] = lambda: None
         """Raises where the run is to end; asked before each batch of an evaluation (TaskData: of training)."""
+        self.describe_step: Callable[[int], Mapping[str, float]] = lambda step: {}
+        """What is logged of a training step beside its loss and learning rate: its sizes, in a curriculum."""
         self.repeats_validation = False
         """Whether the scores of a validation have been logged before."""
         self.use_task(task)
@@ -99,6 +101,8 @@ class LitModel(LightningModule):
         if (self.global_step + 1) % self.log_every == 0:  # each time, the device must be waited for
             self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True)
             self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+            for name, value in self.describe_step(self.global_step).items():
+                self.log(f"train/{name}", value)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

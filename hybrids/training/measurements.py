@@ -72,12 +72,19 @@ def _flat(places: list[Place]) -> dict[str, float]:
     return {f"triangle/{n}/{name}": float(value) for n, name, value in numbers if isinstance(value, bool | int | float)}
 
 
-def find_overlap(task: Task, settings: DataSettings, *, num_train: int = 20_000) -> dict[str, float]:
-    """Measured on the first examples of each stream; generation on the host is too slow for many."""
+def find_overlap(
+    task: Task, settings: DataSettings, *, num_train: int = 20_000, first_train: int = 0
+) -> dict[str, float]:
+    """Measured on the first examples of each stream; generation on the host is too slow for many.
+
+    Those of training begin at `first_train`, where they are of the sizes of the task.
+    """
     if task.generated_on == "host":
         num_train = 1_000
     sizes = {Split.VAL: settings.num_val_examples, Split.TEST: settings.num_test_examples}
     return {
-        split.name.lower(): measure_overlap(task, settings.seed, split, num_train=num_train, num_eval=num)
+        split.name.lower(): measure_overlap(
+            task, settings.seed, split, num_train=num_train, num_eval=num, first_train=first_train
+        )
         for split, num in sizes.items()
     }

@@ -52,9 +52,12 @@ def check_length(task: Choice[Task], num_examples: int, of: str) -> None:
     _check([Need("the tokens of a batch", 8 * num_examples * longest, named)], host_memory(), "this machine")
 
 
-def check_run(run: Run, task: Task) -> None:
-    """UserError where a run needs more memory than its device, or its host, can give."""
-    needs = estimate(run, task)
+def check_run(run: Run, task: Task, longest: int) -> None:
+    """UserError where a run needs more memory than its device, or its host, can give.
+
+    `longest` is the number of tokens of the longest examples that it trains on.
+    """
+    needs = estimate(run, task, longest)
     weights, largest = needs[0], max(needs[1:], key=lambda need: need.bytes)
     ranks = run.trainer.devices
     if run.trainer.accelerator == "gpu":
@@ -77,9 +80,10 @@ def check_stack(pattern: Pattern, letters: Mapping[str, Letter], d_model: int, c
     _check([weights, Need("the state", 4 * state, f"context={context}, {settings}")], host_memory(), "this machine")
 
 
-def estimate(run: Run, task: Task) -> list[Need]:
+def estimate(run: Run, task: Task, longest: int | None = None) -> list[Need]:
     """What every rank needs: first the weights, then what may be there beside them, one at a time.
 
+    Examples of training have `longest` tokens, those of evaluation as many as the task says, which is the default.
     A training batch leaves at least the input of every layer for the backward pass, unless a compiler computes some
     of them again; an evaluation has one of them and what the layer makes of it.
     """
@@ -97,8 +101,8 @@ def estimate(run: Run, task: Task) -> list[Need]:
         Need("weights, gradients and optimiser", PARAMETER_BYTES * parameters, f"{pattern}, {sizes}"),
         Need(
             "a batch of training",
-            train * length * (8 + kept * width * element),
-            f"data.batch_size={data.batch_size}, {pattern}, {sizes}",
+            train * (longest or length) * (8 + kept * width * element),
+            f"data.batch_size={data.batch_size}, {pattern}, {sizes}{_of_curriculum(run)}",
         ),
         Need(
             EVALUATED,
@@ -161,6 +165,10 @@ def _count(pattern: Pattern, letters: Mapping[str, Letter], d_model: int, contex
         parameters += times * sum(p.numel() for p in backbone.parameters())
         state += times * backbone.state_elements(context)
     return parameters, state
+
+
+def _of_curriculum(run: Run) -> str:
+    return "".join(f", curriculum.sizes.{name}" for name in run.curriculum.sizes)
 
 
 def _sizes(task: Task) -> str:

@@ -52,6 +52,14 @@ class Sizes(TypedDict):
     head_flops: int  # of one position
 
 
+class StageRecord(TypedDict):
+    """One stage of a curriculum."""
+
+    start: int  # its first step, from 0
+    sizes: list[dict[str, int]]  # sizes of the task, of which each step has drawn one
+    length: int  # tokens of its longest examples
+
+
 class Result(Sizes):
     """What result.json holds, version 1."""
 
@@ -67,6 +75,7 @@ class Result(Sizes):
     stopped: str  # "target": validation accuracy reached it; "diverged": loss is no number; "max_steps"
     overlap: dict[str, float]  # split -> share of its examples that also occur in training, as far as looked
     chance_accuracy: float
+    curriculum: NotRequired[list[StageRecord]]  # its stages; absent where all of training has one size
     val: dict[str, float]  # loss (nats), accuracy, exact_match, accuracy/<slice key>=<value>; null: no number
     test: dict[str, float]  # teacher-forced, like val: a task that is decoded has shown the model its reference traces
     decoded: NotRequired[dict[str, float]]  # of a task that is decoded: scores of what the model writes (decode.py)

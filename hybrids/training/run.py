@@ -19,7 +19,14 @@ from hybrids.task import DecodedTask, Task
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, PLACE, digest_of
 from hybrids.training.process import matmul_precision
 from hybrids.training.record import RunFolder
-from hybrids.training.settings import DataSettings, LogSettings, ModelSettings, OptimSettings, TrainerSettings
+from hybrids.training.settings import (
+    CurriculumSettings,
+    DataSettings,
+    LogSettings,
+    ModelSettings,
+    OptimSettings,
+    TrainerSettings,
+)
 
 
 @dataclass(kw_only=True)
@@ -32,6 +39,7 @@ class Run:
     model: ModelSettings = field(default_factory=ModelSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    curriculum: CurriculumSettings = field(default_factory=CurriculumSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LogSettings = field(default_factory=LogSettings)
     backend: str = "auto"
@@ -139,6 +147,7 @@ class Run:
             }
             for letter in self.pattern.letters
         }
+        curriculum = self.curriculum.identity({**defaults_of(self.task.cls), **self.task.settings})
         return {
             "pattern": str(self.pattern),
             "letters": letters,
@@ -149,6 +158,7 @@ class Run:
             "trainer": _changed(self.trainer, without=PLACE),
             "precision": self.trainer.precision,
             "seed": self.seed,
+            **({"curriculum": curriculum} if curriculum else {}),
         }
 
 

@@ -1,7 +1,11 @@
 """The settings of a run and of an evaluation: what each may be and its default, checked where they are made."""
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -95,7 +99,8 @@ class OptimSettings:
 class DataSettings:
     """Sizes and seed of the data. Batch sizes are global: the ranks of a run share them.
 
-    `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order.
+    `num_train_examples` is null for an endless stream; with a number, so many examples are repeated in order, under a
+    curriculum so many of each size.
     Of a task that is decoded, the first `num_decoded_examples` of the test stream are; 0 decodes none.
     Recalled bits are measured on the first `num_recall_examples` of it, at each of three contexts; below 2 none are.
     """
@@ -125,6 +130,87 @@ class DataSettings:
                     f"data.{name}={getattr(self, name)} is not divisible by {world_size} ranks; "
                     f"allowed: a multiple of {world_size}, or another number of devices"
                 )
+
+
+@dataclass(kw_only=True)
+class CurriculumSettings:
+    """Sizes of the examples of training, in stages. By default there is one stage, at the sizes of the task.
+
+    `sizes` maps a size of the task to its value in each stage: a whole number, `3-40` for all from 3 to 40, or a list
+    of these. Where it has several values, every step draws one; several values of several sizes are drawn together,
+    the first with the first. `steps` are the steps with which the second and each further stage begins. The last stage
+    may be left out of `sizes`: it is the task at its own sizes, which the last stage must have among its own.
+    """
+
+    sizes: dict[str, list[Any]] = field(default_factory=dict)
+    steps: list[int] = field(default_factory=list)
+
+    MAX_VALUES = 1000
+    """Of one size in one stage."""
+
+    def __post_init__(self) -> None:
+        if self.steps and not self.sizes:
+            raise UserError(f"curriculum.steps={self.steps} needs the sizes: give curriculum.sizes.<size>=[<values>]")
+        if self.steps and (min(self.steps) < 1 or any(a >= b for a, b in pairwise(self.steps))):
+            raise UserError(f"curriculum.steps={self.steps} must ascend from 1 on: each is where a stage begins")
+        allowed = (len(self.steps), len(self.steps) + 1)
+        for name, values in self.sizes.items():
+            given = f"curriculum.sizes.{name}={values}"
+            if not values:
+                raise UserError(f"{given} is empty; give at least one value, or leave it out")
+            if len(values) not in allowed:
+                counts = " or ".join(str(count) for count in allowed if count)
+                why = f"curriculum.steps={self.steps} begins {len(self.steps)} more after the first"
+                raise UserError(
+                    f"{given} has {len(values)} stages; allowed: {counts} ({why}; the last may be left out)"
+                )
+        if len({len(values) for values in self.sizes.values()}) > 1:
+            counts = ", ".join(f"{len(values)} of {name}" for name, values in self.sizes.items())
+            raise UserError(f"curriculum.sizes has stages of different number: {counts}; give every size in each")
+        self._listed = [self._stage(number) for number in range(len(next(iter(self.sizes.values()), ())))]
+
+    @property
+    def lists_last(self) -> bool:
+        """Whether `sizes` has the last stage too."""
+        return len(self._listed) > len(self.steps)
+
+    def stages(self, own: Mapping[str, Any]) -> list[list[dict[str, int]]]:
+        """The sizes from which the steps of each stage draw, also of a last one that was left out.
+
+        `own` are settings of the task, its sizes among them.
+        """
+        return self._listed if self.lists_last else [*self._listed, [{name: own[name] for name in self.sizes}]]
+
+    def identity(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a curriculum can change a number, whatever its spelling; nothing for the task at its own sizes."""
+        stages = self.stages(own)
+        is_varied = any(value != own[name] for stage in stages for chosen in stage for name, value in chosen.items())
+        return {"stages": stages, "steps": list(self.steps)} if is_varied else {}
+
+    def _stage(self, number: int) -> list[dict[str, int]]:
+        values = {name: self._expand(name, stages[number]) for name, stages in self.sizes.items()}
+        count = max(map(len, values.values()))
+        if odd := [name for name, chosen in values.items() if len(chosen) not in (1, count)]:
+            counts = ", ".join(f"{len(chosen)} of {name}" for name, chosen in values.items())
+            why = f"they are drawn together: give {odd[0]} one value, or {count}"
+            raise UserError(f"curriculum.sizes: stage {number + 1} has values of different number, {counts}; {why}")
+        return [{name: chosen[i % len(chosen)] for name, chosen in values.items()} for i in range(count)]
+
+    def _expand(self, name: str, given: Any) -> list[int]:
+        """The values that one size has in one stage."""
+        expanded: list[int] = []
+        for part in given if isinstance(given, list) else [given]:
+            found = re.fullmatch(r"(-?\d{1,18})(?:-(\d{1,18}))?", str(part))
+            values = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+            if not values:
+                what = "a whole number, a range such as 3-40, or a list of these"
+                raise UserError(f"curriculum.sizes.{name}: {part!r} is no value of a stage; allowed: {what}")
+            if len(expanded) + len(values) > self.MAX_VALUES:
+                raise UserError(f"curriculum.sizes.{name}: {given} are too many values; allowed: {self.MAX_VALUES:,}")
+            expanded += values
+        if not expanded:
+            raise UserError(f"curriculum.sizes.{name}: [] is no stage; give it at least one value")
+        return expanded
 
 
 @dataclass(kw_only=True)

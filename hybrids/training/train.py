@@ -14,6 +14,7 @@ from hybrids.model.model import Model
 from hybrids.task import Task
 from hybrids.training.callbacks import Clock, StopEarly, scores_of
 from hybrids.training.checkpoints import load, read_mark
+from hybrids.training.curriculum import Curriculum
 from hybrids.training.data import TaskData
 from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
@@ -56,7 +57,7 @@ def train(run: Run) -> Result:
         print(note)
     run.trainer.check_devices()
     run.data.check_ranks(ranks.world_size)
-    check_run(run, task)
+    check_run(run, task, Curriculum.of(run, task).length)
     if run.logger.wandb:
         check_names(run.logger)
     model = build_model(run, task)
@@ -115,11 +116,14 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
     sizes = measure_sizes(model, task.length)
     lit = LitModel(model, task, run.optim, max_steps=run.trainer.max_steps, log_every=run.trainer.log_every)
     if run.trainer.compile:
-        lit.compiled = torch.compile(model.backbone.forward)
-    data = TaskData(task, run.data)
-    clock, early = Clock(), StopEarly(run.trainer.target)
+        # A graph for each length, whatever was compiled before: a resumed run begins with another stage.
+        lit.compiled = torch.compile(model.backbone.forward, dynamic=False)
+    curriculum = Curriculum.of(run, task)
+    data = TaskData(task, run.data, curriculum)
+    clock, early = Clock(), StopEarly(run.trainer.target, last_start=curriculum.last_start)
     save = SaveCheckpoints(folder.checkpoint_dir, run.identity, folder.metrics_file)
     lit.check_stop = data.check_stop = stop.check
+    lit.describe_step = curriculum.logged_at
     stop.place, stop.save = folder.path, save.save
     checkpoint, resumed = _go_on(run, folder, lit, is_first=stop.ranks.is_first)
     trainer = _build_trainer(run, folder, stop, [early, clock, save], CheckpointFiles(resumed))
@@ -130,7 +134,7 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
             val = _validate_last(trainer, lit, data, save)
             test = scores_of(trainer.test(lit, datamodule=data, verbose=False)[0], "test")
     with busy("looking for test examples among those of training", is_shown=run.trainer.progress_bar):
-        overlap = find_overlap(task, run.data)
+        overlap = find_overlap(task, run.data, first_train=curriculum.last_start * run.data.batch_size)
     result = Result(
         **sizes,
         version=RESULT_VERSION,
@@ -148,6 +152,8 @@ def _train(run: Run, task: Task, model: Model, folder: RunFolder, stop: Stop) ->
         val=val,
         test=test,
     )
+    if curriculum.varies:
+        result["curriculum"] = curriculum.record()
     if trainer.is_global_zero:
         with busy("measuring answers, state, cost and recall", is_shown=run.trainer.progress_bar):
             decoded = decode_first(lit, task, run.data, trainer)

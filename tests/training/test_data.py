@@ -22,27 +22,31 @@ def steps(indices, count):
     return list(islice(indices, count))
 
 
+def seen(steps):
+    """The indices of all these steps of training, in order."""
+    return torch.cat([step.indices for step in steps]).tolist()
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_the_batch_of_a_step(world_size):
     settings = DataSettings(batch_size=12)
     ranks = [steps(TrainIndices(settings, start=5, rank=rank, world_size=world_size), 3) for rank in range(world_size)]
     for step in range(3):
-        together = torch.cat([rank[step] for rank in ranks])
-        assert together.tolist() == list(range((5 + step) * 12, (6 + step) * 12))
+        assert seen(rank[step] for rank in ranks) == list(range((5 + step) * 12, (6 + step) * 12))
+        assert {rank[step].number for rank in ranks} == {5 + step}
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on machines of few cores
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 def test_workers_do_not_change_the_examples(num_workers):
     data = TaskData(tiny_task(), DataSettings(batch_size=6, num_workers=num_workers))
-    seen = steps(data.train_dataloader(), 9)
-    assert torch.cat(seen).tolist() == list(range(54))
+    assert seen(steps(data.train_dataloader(), 9)) == list(range(54))
     assert torch.cat(list(data.val_dataloader())).tolist() == list(range(1024))
 
 
 def test_a_finite_training_set_repeats_in_order():
     indices = TrainIndices(DataSettings(batch_size=4, num_train_examples=6), start=0, rank=0, world_size=1)
-    assert torch.cat(steps(indices, 3)).tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+    assert seen(steps(indices, 3)) == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

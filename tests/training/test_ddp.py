@@ -61,7 +61,9 @@ def wait_for(runs, step):
 
 
 def test_two_ranks_see_the_examples_of_one_and_a_killed_run_ends_like_an_unbroken_one(start, make_run, tmp_path):
-    size = ("trainer.max_steps=60", "trainer.val_every=10")
+    """Under a curriculum: all ranks must have the same stage, and draw the same length."""
+    stages = ("++curriculum.sizes.length=[8,[12,16]]", "curriculum.steps=[3]")
+    size = ("trainer.max_steps=60", "trainer.val_every=10", *stages)
     two = ("trainer=ddp_cpu", *size)
     killed = start(tmp_path / "killed", *two)
     wait_for(tmp_path / "killed", 14)

@@ -225,7 +225,7 @@ def test_only_training_steps_go_through_the_compiled_backbone(make_run, monkeypa
     """A compiled backbone keeps the sizes of its batches, and would be compiled again for each context of a recall."""
     shapes, compiled = set(), torch.compile
 
-    def compile_eagerly(function):
+    def compile_eagerly(function, **options):
         traced = compiled(function, backend="eager")  # in pieces, between the checks of shapes
 
         def call(x):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hybrids.report.terminal.table import print_meanings, print_rows
 from hybrids.task import Task
+from hybrids.training.curriculum import describe_stages
 from hybrids.training.grid import GridCell, decoded_scores
 from hybrids.training.record import Result
 from hybrids.triangle.place import Place
@@ -29,6 +30,8 @@ def print_result(result: Result, folder: str) -> None:
     how = _FORCED if "decoded" in result else ""
     sliced = {name.removeprefix("accuracy/"): value for name, value in test.items() if name.startswith("accuracy/")}
     trained = f"{result['steps']:,} steps, {result['examples']:,} examples, stopped at {result['stopped']}"
+    stages = result.get("curriculum", [])
+    longest = max(result["context"], *(stage["length"] for stage in stages), 0)
     rows = [
         *describe_decoding(result.get("decoded", {})),
         (f"test accuracy{how}", f"{test['accuracy']:.4f}  (chance {result['chance_accuracy']:.1g})"),
@@ -37,8 +40,9 @@ def print_result(result: Result, folder: str) -> None:
         ("parameters", f"{parameters['total']:,}  (backbone {parameters['backbone']:,})"),
         (f"state after {result['context']:,} tokens", f"{result['state_bits']:,} bits"),
         ("one decode step", f"{result['step_flops']:,} FLOPs  (+ {result['head_flops']:,} for the head)"),
-        *(row for place in result.get("triangle", []) for row in describe_place(place, result["context"])),
+        *(row for place in result.get("triangle", []) for row in describe_place(place, longest)),
         ("training", trained),
+        *([("curriculum", describe_stages(stages))] if stages else []),
         ("time", f"{result['seconds']:.1f} s"),
         ("examples also in training", ", ".join(f"{split} {share:.2%}" for split, share in result["overlap"].items())),
         ("folder", folder),
@@ -104,8 +108,11 @@ def describe_decoding(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:
             yield "  written", f"{score['tokens']:.1f} tokens, {score['searches']:.1f} searches per example"
 
 
-def print_grid(cells: Sequence[GridCell], folder: str, task: Task) -> None:
-    """The scores of an evaluation, for the combinations of sizes that fit; `task` is the one of training."""
+def print_grid(cells: Sequence[GridCell], folder: str, task: Task, trained: Sequence[Task]) -> None:
+    """The scores of an evaluation, for the combinations of sizes that fit.
+
+    `task` is the one that was evaluated; `trained` is it at every size of training.
+    """
     how = _FORCED if decoded_scores(cells) else ""
     shown = [name for name in _DECODED_COLUMNS if name in decoded_scores(cells)]
     columns = [*(_DECODED_COLUMNS[name] for name in shown), f"accuracy{how}", f"exact match{how}", "chance", "trained"]
@@ -113,7 +120,7 @@ def print_grid(cells: Sequence[GridCell], folder: str, task: Task) -> None:
     for cell in (cell for cell in cells if not cell.reason):
         scores = (*(cell.decoded[name] for name in shown), cell.accuracy, cell.exact_match)
         told = ["" if score is None else f"{score:.4f}" for score in scores]
-        is_trained = all(getattr(task, name) == value for name, value in cell.sizes.items())
+        is_trained = any(all(getattr(one, name) == cell.sizes[name] for name in cell.sizes) for one in trained)
         chance = task.resize(**cell.sizes).chance_accuracy
         rows.append([*cell.sizes.values(), *told, f"{chance:.2g}", "yes" if is_trained else ""])
     print_rows(f"evaluation of {folder}", [*cells[0].sizes, *columns], rows)

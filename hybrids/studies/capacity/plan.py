@@ -13,6 +13,7 @@ from hybrids.studies.capacity.search import Trial, bisect
 from hybrids.studies.capacity.settings import SearchSettings, check_varies_facts
 from hybrids.studies.capacity.trials import OutOfTime, Trials, check_precision, measure_ceiling, search
 from hybrids.task import VariesFacts
+from hybrids.training.curriculum import Curriculum
 from hybrids.training.identity import DIGITS, FORMER_DIGITS, digest_of
 from hybrids.training.memory import check_length, check_run
 from hybrids.training.record import Result
@@ -60,9 +61,11 @@ class Plan:
                 raise UserError(f"{text}: hybrids capacity sets task.{name}; give max_facts=")
         self.run = self.describe(grid)
         check_precision(self.run, len(grid))
-        check_run(self.run, self.run.task.build())
+        _check_curriculum(self.run)
+        task = self.run.task.build()
+        check_run(self.run, task, Curriculum.of(self.run, task).length)
         self.ceiling = measure_ceiling(self.describe(grid[-1:]), grid[-1])
-        width, context = self.run.model.d_model, self.run.task.build().length
+        width, context = self.run.model.d_model, task.length
         self.size = size_of(lambda d_model: Backbone(d_model, self.run.pattern, self.run.letters), width, context)
         self.pattern = self.run.pattern.compact()
 
@@ -105,6 +108,13 @@ class Plan:
             missing=missing,
             confirmed=confirmed,
         )
+
+
+def _check_curriculum(run: Run) -> None:
+    """UserError for a last stage of a curriculum that is not left to the search, whose runs have facts of their own."""
+    if run.curriculum.lists_last:
+        why = "in hybrids capacity the last stage is what the search trains on"
+        raise UserError(f"curriculum.sizes has a last stage of its own: {why}; leave it out")
 
 
 def find_search(plans: Sequence[Plan], settings: SearchSettings) -> Path:
