@@ -122,8 +122,7 @@ def _find(paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
 def _open(path: Path) -> tuple[Run, RunFolder]:
     """A finished run whose task has bits; UserError for another."""
     run, folder = open_run(path)
-    if folder.read_result() is None:
-        raise UserError(f"run={path} has not finished: it has no result.json; the same hybrids train goes on")
+    folder.require_result()
     try:
         check_has_bits(run.task.build())
     except UserError as error:

@@ -16,8 +16,8 @@ from hybrids.training.run import Run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="A B", nargs="+", help="folders of two finished runs")
     parser.add_argument("--examples", type=int, default=None, help="test examples (as many as the runs were tested on)")
-    parser.epilog = "plugins=<file.py> beside them: where a run was made with a plugin in a file"
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="where the models answer (cpu)")
+    parser.epilog = "plugins=<file.py> beside them: where a run was made with a plugin in a file"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +49,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(path: Path) -> tuple[Run, RunFolder, ReportedRun]:
     run, folder = open_run(path)
-    result = folder.read_result()
-    if result is None:
-        raise UserError(f"{path} has not finished: it has no result.json; the same hybrids train goes on")
+    result = folder.require_result()
     return run, folder, ReportedRun(str(path), path, run.pattern, folder.read_config(), result)

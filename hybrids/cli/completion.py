@@ -22,7 +22,8 @@ _FLAGS = ("--help", "--wide", "--explain", "--format=csv", "--format=json")
 _SCRIPT = Template("""\
 _hybrids() {
     local line="$${COMP_LINE:0:$$COMP_POINT}" words known
-    local current="$${line##*[[:space:]]}" typed=($$line)
+    local current="$${line##*[[:space:]]}" typed
+    read -ra typed <<< "$$line"
     case "$${typed[1]}" in
 $cases
         *) words="$commands" ;;
@@ -74,7 +75,8 @@ def _settings(name: str) -> Iterator[str]:
     config = compose_anything(name, [])
     if "pattern" in config:
         for group, chosen in options():
-            yield from (f"{group}={option}" for option in chosen if "<" not in group)
+            groups = [group.replace("<letter>", letter) for letter in config.mixers] if "<" in group else [group]
+            yield from (f"{one}={option}" for one in groups for option in chosen)
     yield from _keys(OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])))
 
 

@@ -16,7 +16,6 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hybrids.errors import UserError
 from hybrids.model.decode import decode
 from hybrids.model.model import Model, gather_positions
 from hybrids.task import DecodedTask, Split, Task
@@ -28,7 +27,7 @@ from hybrids.training.record import Result, RunFolder
 from hybrids.training.run import Run
 from hybrids.training.settings import TrainerSettings
 from hybrids.triangle.intervals import estimate
-from hybrids.triangle.place import FACTORS, Place, at_factor
+from hybrids.triangle.place import FACTORS, Place, recalling
 from hybrids.triangle.recall import bits_of, recall_errors
 
 
@@ -40,6 +39,8 @@ class Number(NamedTuple):
     second: float | None
     interval: tuple[float, float] | None = None
     """95 %, of the second less the first; None where nothing was sampled, or one run has no such number."""
+    num_examples: int | None = None
+    """Of the second run that the interval is over; None without one."""
 
     @property
     def difference(self) -> float | None:
@@ -50,10 +51,8 @@ class Pair(NamedTuple):
     """Two runs compared."""
 
     numbers: list[Number]
-    num_examples: int
-    """Test examples that each run was asked."""
     is_paired: bool
-    """Whether both were asked the same."""
+    """Whether both were asked the same examples."""
 
 
 class _Answers(NamedTuple):
@@ -80,11 +79,10 @@ def compare(
     """The last good checkpoints of both runs on their first test examples.
 
     `num_examples` is by default the number that both were tested on, the smaller of the two.
-
     Raises UserError for a run that has not finished or whose checkpoint cannot be used.
     """
     TrainerSettings(accelerator=accelerator).check_devices()
-    results = [_result(folder) for _, folder in (first, second)]
+    results = [folder.require_result() for _, folder in (first, second)]
     tasks = [run.task.build() for run, _ in (first, second)]
     num = num_examples or min(run.data.num_test_examples for run, _ in (first, second))
     keep_freed_memory()
@@ -94,14 +92,7 @@ def compare(
             answers.append(_ask(model, task, run, num))
     is_paired = _is_same(*tasks) and first[0].data.seed == second[0].data.seed
     numbers = [*_scores(*answers, is_paired=is_paired), *_recall(*answers, is_paired=is_paired), *_counted(*results)]
-    return Pair(numbers, num, is_paired)
-
-
-def _result(folder: RunFolder) -> Result:
-    result = folder.read_result()
-    if result is None:
-        raise UserError(f"{folder.path} has not finished: it has no result.json; the same hybrids train goes on")
-    return result
+    return Pair(numbers, is_paired)
 
 
 def _is_same(first: Task, second: Task) -> bool:
@@ -116,11 +107,9 @@ def _ask(model: Model, task: Task, run: Run, num_examples: int) -> _Answers:
         for index in torch.arange(num_examples, device=model.embedding.weight.device).split(size)
     ]
     correct, valid, loss, slices = zip(*parts, strict=True)
-    through_state = {}
-    for factor in FACTORS if run.data.num_recall_examples > 1 else ():
-        other = at_factor(task, factor)
-        if other is not None and other.bits is not None and other.facts_end is not None:
-            num = run.data.num_recall_examples
+    through_state, num = {}, run.data.num_recall_examples
+    for factor in FACTORS:
+        if (other := recalling(task, factor, num)) is not None:
             wrong, _ = recall_errors(model, other, seed=seed, num_examples=num, batch_size=max(1, size // factor))
             through_state[factor * task.length] = other, wrong
     return _Answers(
@@ -167,7 +156,8 @@ def _scores(first: _Answers, second: _Answers, *, is_paired: bool) -> Iterator[N
     both = first, second
     yield _accuracy("test accuracy", *both, *(one.valid for one in both), is_paired=is_paired)
     for key in (key for key in first.slices if key in second.slices):
-        values = {int(value) for one in both for value in one.slices[key].unique()}
+        asked = [one.slices[key].expand_as(one.valid)[one.valid] for one in both]
+        values = {value for answers in asked for value in answers.unique().tolist()}
         for value in sorted(values) if len(values) > 1 else ():
             chosen = [(one.slices[key] == value) & one.valid for one in both]
             yield _accuracy(f"  {key}={value}", *both, *chosen, is_paired=is_paired)
@@ -175,7 +165,7 @@ def _scores(first: _Answers, second: _Answers, *, is_paired: bool) -> Iterator[N
     yield _mean("test exact match", *exact, is_paired=is_paired)
     here, there = (one.loss / one.valid.sum(1).double().mean() for one in both)
     limits = _student(here, there, is_paired=is_paired)
-    yield Number("test loss (nats)", float(here.mean()), float(there.mean()), limits)
+    yield Number("test loss (nats)", float(here.mean()), float(there.mean()), limits, len(there))
 
 
 def _accuracy(
@@ -190,13 +180,13 @@ def _accuracy(
     shares = [right / asked.mean() for right, asked in chosen]  # their mean is the accuracy
     most = max(float(asked.max() / asked.mean()) for _, asked in chosen)
     low, high = difference_interval(shares[0] / most, shares[1] / most, is_paired=is_paired)
-    return Number(measure, one, other, (low * most, high * most))
+    return Number(measure, one, other, (low * most, high * most), len(shares[1]))
 
 
 def _mean(measure: str, first: Tensor, second: Tensor, *, is_paired: bool) -> Number:
     is_paired = is_paired and len(first) == len(second)
     limits = difference_interval(first, second, is_paired=is_paired)
-    return Number(measure, float(first.mean()), float(second.mean()), limits)
+    return Number(measure, float(first.mean()), float(second.mean()), limits, len(second))
 
 
 def _student(first: Tensor, second: Tensor, *, is_paired: bool) -> tuple[float, float]:
@@ -213,12 +203,12 @@ def _recall(first: _Answers, second: _Answers, *, is_paired: bool) -> Iterator[N
     """Recalled bits at each context that both tasks have."""
     for context in (context for context in first.wrong_through_state if context in second.wrong_through_state):
         (task, wrong), (other, others) = (one.wrong_through_state[context] for one in (first, second))
-        limits = None
+        number = Number(f"recalled bits at {context:,} tokens", _recalled(task, wrong), _recalled(other, others))
         if _is_same(task, other):  # bits of one kind, which fall with the errors alike
             paired = is_paired and len(wrong) == len(others)
             limits = difference_interval(wrong, others, partial(bits_of, task), is_paired=paired)
-        title = f"recalled bits at {context:,} tokens"
-        yield Number(title, _recalled(task, wrong), _recalled(other, others), limits)
+            number = number._replace(interval=limits, num_examples=len(others))
+        yield number
 
 
 def _recalled(task: Task, wrong: Tensor) -> float:
@@ -231,6 +221,13 @@ _PLACE = {
     "state_bits": "state bits at {:,} tokens",
     "step_flops": "step FLOPs at {:,} tokens",
 }
+_COUNTED = {
+    "step_bytes": "bytes read by one step",
+    "chance_accuracy": "chance",
+    "steps": "training steps",
+    "examples": "training examples",
+    "seconds": "training seconds",
+}
 
 
 def _counted(first: Result, second: Result) -> Iterator[Number]:
@@ -240,14 +237,10 @@ def _counted(first: Result, second: Result) -> Iterator[Number]:
         for name, title in _PLACE.items():
             here, there = (_of(one.get(context), name) for one in places)
             yield Number(title.format(context), here, there)
-    for name in ("total", "backbone"):
-        title = {"total": "parameters", "backbone": "  of the backbone"}[name]
+    for name, title in {"total": "parameters", "backbone": "  of the backbone"}.items():
         yield Number(title, first["parameters"][name], second["parameters"][name])
-    yield Number("bytes read by one step", first["step_bytes"], second["step_bytes"])
-    yield Number("chance", first["chance_accuracy"], second["chance_accuracy"])
-    yield Number("training steps", first["steps"], second["steps"])
-    yield Number("training examples", first["examples"], second["examples"])
-    yield Number("training seconds", first["seconds"], second["seconds"])
+    for name, title in _COUNTED.items():
+        yield Number(title, first[name], second[name])
 
 
 def _of(place: Place | None, name: str) -> float | None:

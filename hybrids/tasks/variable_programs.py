@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from hybrids.rng import Draws
+from hybrids.errors import check_number
+from hybrids.rng import MAX_HIGH, Draws
 from hybrids.tasks.prefixes import prefix_scan
 
 SPECIALS = ("[SET]", "[SWAP]", "[GET]", ".")
@@ -50,6 +51,14 @@ class Written(NamedTuple):
     """Tokens of what the first operand holds after each instruction that follows the first V."""
     is_asked: Bool[Tensor, "B n"]
     """Whether it is revealed."""
+
+
+def check_program(*, num_instructions: int, num_variables: int, assign_percent: int, reveal_percent: int) -> None:
+    """UserError for a setting of a program that is out of bounds."""
+    check_number("num_instructions", num_instructions, 1, MAX_HIGH // 8)
+    check_number("num_variables", num_variables, 2, 1000)
+    check_number("assign_percent", assign_percent, 0, 100)
+    check_number("reveal_percent", reveal_percent, 0, 100)
 
 
 def program_length(num_variables: int, num_instructions: int) -> int:

@@ -153,8 +153,10 @@ def _resize(run: Run, task: Task, sizes: Mapping[str, int], where: str) -> Task:
 
 def _check_compiles(run: Run, lengths: set[int]) -> None:
     """UserError where the compiler would give up, as it does after some graphs of one function."""
-    most = torch._dynamo.config.recompile_limit
-    if run.trainer.compile and len(lengths) > most:
+    if not run.trainer.compile:
+        return
+    most = torch._dynamo.config.recompile_limit  # whose import takes a second
+    if len(lengths) > most:
         raise UserError(
             f"trainer.compile=true compiles a step for each length, and the curriculum has {len(lengths)} lengths; "
             f"allowed: at most {most}, or trainer.compile=false"

@@ -52,11 +52,18 @@ class MetricsFile(Logger):
 
 
 class OneTensorBoardFile(TensorBoardLogger):
-    """Lightning's closes its file after training, after each validation and after the test, and then begins another."""
+    """Lightning's closes its file after training, after each validation and after the test, and then begins another.
+
+    This one is closed by `finish`, once a run has ended.
+    """
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.experiment.flush()
+
+    @rank_zero_only
+    def finish(self) -> None:
+        self.experiment.close()
 
 
 def build_loggers(

@@ -160,6 +160,13 @@ class RunFolder:
         self._check_files(result)
         return cast(Result, result)
 
+    def require_result(self) -> Result:
+        """The result; UserError where the run has not finished, too."""
+        result = self.read_result()
+        if result is None:
+            raise UserError(f"run={self.path} has not finished: it has no result.json; the same hybrids train goes on")
+        return result
+
     def _check_files(self, result: Mapping[str, Any]) -> None:
         """UserError where config.yaml or metrics.csv has changed since the run ended."""
         files = result.get("files")

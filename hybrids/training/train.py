@@ -18,7 +18,7 @@ from hybrids.training.curriculum import Curriculum
 from hybrids.training.data import TaskData
 from hybrids.training.identity import check_same
 from hybrids.training.lit import LitModel
-from hybrids.training.logs import StepProgressBar, build_loggers
+from hybrids.training.logs import OneTensorBoardFile, StepProgressBar, build_loggers
 from hybrids.training.measurements import decode_first, find_overlap, measure_sizes, place_in_triangle
 from hybrids.training.memory import check_length, check_run, told_in_a_sentence
 from hybrids.training.process import keep_freed_memory, matmul_precision, set_threads
@@ -264,6 +264,8 @@ def _summarise(trainer: Trainer, result: Result, *, rate: float) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, WandbLog):
             logger.finish(result, rate=rate)
+        elif isinstance(logger, OneTensorBoardFile):
+            logger.finish()
 
 
 def _describe_hardware(trainer: Trainer) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def measure_places(
         found = (recall.recalled.bits, recall.offered) if recall else (None, None)
         coordinates = locate(sizes[ends[context]], sizes[2 * ends[context]], *found)
         place = _place(sizes[context], coordinates, recall)
-        other = at_factor(task, factor)
+        other = _at_factor(task, factor)
         if recall is None:
             place["no_recall"] = _why_no_recall(other, num_examples)
         elif other is not None:
@@ -75,10 +75,16 @@ def measure_places(
 
 
 def _recall(model: Model, task: Task, factor: int, *, seed: int, num_examples: int, batch_size: int) -> Recall | None:
-    other = at_factor(task, factor) if num_examples > 1 else None  # one example has no interval
-    if other is None or other.bits is None or other.facts_end is None:
+    other = recalling(task, factor, num_examples)
+    if other is None:
         return None
     return measure_recall(model, other, seed=seed, num_examples=num_examples, batch_size=batch_size)
+
+
+def recalling(task: Task, factor: int, num_examples: int) -> Task | None:
+    """The task at so many times its length, where recall can be measured there on so many examples; else None."""
+    other = _at_factor(task, factor) if num_examples > 1 else None  # one example has no interval
+    return None if other is None or other.bits is None or other.facts_end is None else other
 
 
 def _why_no_recall(task: Task | None, num_examples: int) -> str:
@@ -91,7 +97,7 @@ def _why_no_recall(task: Task | None, num_examples: int) -> str:
     return f"data.num_recall_examples={num_examples} is below 2"
 
 
-def at_factor(task: Task, factor: int) -> Task | None:
+def _at_factor(task: Task, factor: int) -> Task | None:
     """The task at so many times its length; None where it has no such size, or only with another vocabulary."""
     if factor == 1 and task.bits is not None:  # a mixture has no bits, its largest size may have
         return task

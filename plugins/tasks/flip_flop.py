@@ -62,9 +62,8 @@ class FlipFlop(RecallTask):
         stored = drawn_bits.gather(1, written_at)
         is_read = kinds == READ
         tokens = torch.stack([kinds, torch.where(is_read, stored, drawn_bits)], dim=2).flatten(1)
-        distance = prefix_slice(
-            places[:, 1:] - written_at[:, 1:] + (~is_read[:, 1:]).long()
-        )  # at least 1, if not asked
+        since = places[:, 1:] - written_at[:, 1:] + (~is_read[:, 1:]).long()  # at least 1, where nothing is asked too
+        distance = prefix_slice(since)
         return self.make_batch(tokens, 2 * places[:1, 1:], stored[:, 1:], valid=is_read[:, 1:], distance=distance)
 
     def solve_row(self, row: list[int], places: list[int]) -> list[int]:

@@ -12,6 +12,7 @@ from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.sizes import DOUBLING, multiples
 from hybrids.tasks.variable_programs import (
     FIRST_VARIABLE,
+    check_program,
     draw_program,
     program_length,
     run_program,
@@ -64,11 +65,13 @@ class StateBasedRecall(RecallTask):
         self.assign_percent, self.reveal_percent = assign_percent, reveal_percent
         check_number("max_pairs", max_pairs, 1, MAX_HIGH // 2)
         check_number("num_pairs", num_pairs, 1, max_pairs, f"{max_pairs=}")
-        check_number("num_instructions", num_instructions, 1, MAX_HIGH // 8)
-        check_number("num_variables", num_variables, 2, 1000)
         check_number("num_values", num_values, 2, MAX_HIGH // 4)
-        check_number("assign_percent", assign_percent, 0, 100)
-        check_number("reveal_percent", reveal_percent, 0, 100)
+        check_program(
+            num_instructions=num_instructions,
+            num_variables=num_variables,
+            assign_percent=assign_percent,
+            reveal_percent=reveal_percent,
+        )
         self.first_key = FIRST_VARIABLE + num_variables
         self.first_value = self.first_key + max_pairs
         self.vocab_size = self.first_value + num_values

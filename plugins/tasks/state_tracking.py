@@ -13,6 +13,7 @@ from hybrids.tasks.recall_task import RecallTask, Stored
 from hybrids.tasks.sizes import DOUBLING, multiples
 from hybrids.tasks.variable_programs import (
     FIRST_VARIABLE,
+    check_program,
     draw_program,
     program_length,
     run_program,
@@ -58,11 +59,13 @@ class StateTracking(RecallTask):
     ) -> None:
         self.num_instructions, self.num_variables, self.num_values = num_instructions, num_variables, num_values
         self.assign_percent, self.reveal_percent = assign_percent, reveal_percent
-        check_number("num_instructions", num_instructions, 1, MAX_HIGH // 8)
-        check_number("num_variables", num_variables, 2, 1000)
+        check_program(
+            num_instructions=num_instructions,
+            num_variables=num_variables,
+            assign_percent=assign_percent,
+            reveal_percent=reveal_percent,
+        )
         check_number("num_values", num_values, 2, MAX_HIGH // 2)
-        check_number("assign_percent", assign_percent, 0, 100)
-        check_number("reveal_percent", reveal_percent, 0, 100)
         self.first_value = FIRST_VARIABLE + num_variables
         self.vocab_size = self.first_value + num_values
         self.length, self.num_targets = program_length(num_variables, num_instructions), num_instructions + 1

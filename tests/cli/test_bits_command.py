@@ -15,26 +15,16 @@ from hybrids.pattern import Pattern
 from hybrids.studies.effective_bits.measure import measure_rounded
 from hybrids.studies.effective_bits.record import FILE
 from hybrids.studies.effective_bits.settings import RoundingSettings
-from hybrids.training.train import train
 
 
 @pytest.fixture(scope="module")
-def trained(make_run_in, tmp_path_factory):
+def trained(train_runs):
     """Folders of a run that has learned its task, of one that has not, and of one whose task has no bits."""
-    folder = tmp_path_factory.mktemp("trained")
-    task = ("task.vocab_size=12", "task.length=16", "task.num_pairs=2", "task.distinct_values=false")
-    sizes = ("data.num_val_examples=64", "data.num_test_examples=64", "data.num_recall_examples=128")
-    quiet = ("logger=csv", "trainer.target=null", "trainer.progress_bar=false")
-    base = ("pattern=L", "model.d_model=16", "optim.lr=0.02", *task, *sizes, *quiet)
-    for name, *changes in (
-        ("learned", "trainer.max_steps=150"),
-        ("unlearned", "trainer.max_steps=2"),
-        ("mixture", "trainer.max_steps=2", "task.segments=[[16,1,1],[16,2,1]]"),
-    ):
-        run = make_run_in(folder, *changes, base=base)
-        train(run)
-        run.folder.path.rename(folder / name)
-    return folder
+    return train_runs(
+        learned=["trainer.max_steps=150"],
+        unlearned=["trainer.max_steps=2"],
+        mixture=["trainer.max_steps=2", "task.segments=[[16,1,1],[16,2,1]]"],
+    )
 
 
 @pytest.fixture

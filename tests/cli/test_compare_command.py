@@ -11,23 +11,14 @@ from hybrids.training.train import train
 
 
 @pytest.fixture(scope="module")
-def trained(make_run_in, tmp_path_factory):
-    """A run that has learned its task, one with another learning rate that has not, and one of another data seed."""
-    folder = tmp_path_factory.mktemp("trained")
-    task = ("task.vocab_size=12", "task.length=16", "task.num_pairs=2", "task.distinct_values=false")
-    sizes = ("data.num_val_examples=64", "data.num_test_examples=128", "data.num_recall_examples=64")
-    quiet = ("logger=csv", "trainer.target=null", "trainer.progress_bar=false")
-    base = ("pattern=L", "model.d_model=16", *task, *sizes, *quiet)
-    for name, *changes in (
-        ("learned", "optim.lr=0.02", "trainer.max_steps=150"),
-        ("unlearned", "optim.lr=0.01", "trainer.max_steps=2"),
-        ("elsewhere", "optim.lr=0.01", "trainer.max_steps=2", "data.seed=7", "data.batch_size=32"),
-        ("mixture", "trainer.max_steps=2", "task.segments=[[16,1,1],[16,2,1]]"),
-    ):
-        run = make_run_in(folder, *changes, base=base)
-        train(run)
-        run.folder.path.rename(folder / name)
-    return folder
+def trained(train_runs):
+    """A run that has learned its task, one at another learning rate that has not, one of other data, and a mixture."""
+    return train_runs(
+        learned=["trainer.max_steps=150"],
+        unlearned=["optim.lr=0.01", "trainer.max_steps=2"],
+        elsewhere=["optim.lr=0.01", "trainer.max_steps=2", "data.seed=7", "data.batch_size=32"],
+        mixture=["trainer.max_steps=2", "task.segments=[[16,1,1],[16,2,1]]"],
+    )
 
 
 @pytest.fixture
@@ -65,9 +56,10 @@ def test_every_number_of_two_runs(command):
         assert [row["A"], row["B"]] == pytest.approx([one["test"][name] for one in recorded], abs=1e-4)
         low, high = limits(row)
         assert low < row["B - A"] < high and (low > 0 or high < 0)  # one has learned, the other has not
+        assert row["over examples"] == 64
     recalled = rows["recalled bits at 16 tokens"]
     assert recalled["A"] == pytest.approx(recorded[0]["triangle"][0]["recalled_bits"], abs=1e-4)
-    assert limits(recalled)[1] < 0
+    assert limits(recalled)[1] < 0 and recalled["over examples"] == 128
     assert rows["state bits at 16 tokens"]["A"] == recorded[0]["triangle"][0]["state_bits"]
     assert rows["training steps"]["B - A"] == -148
     assert rows["training steps"]["95 % interval of B - A"] == ""
@@ -76,9 +68,9 @@ def test_every_number_of_two_runs(command):
 def test_it_says_what_the_intervals_are_over(command):
     same = command("runs/learned", "runs/unlearned").said()
     assert "A: runs/learned" in same
-    assert "intervals are over the same 128 test examples, compared one by one; what another seed" in same
+    assert "intervals are over test examples, which are the same and compared one by one; what another seed" in same
     other = command("runs/learned", "runs/elsewhere", "--examples=50").said()
-    assert "data.seed" in other and "50 test examples of each run, which are not the same" in other
+    assert "data.seed" in other and "test examples, which are not the same for A and B" in other
 
 
 def test_slices_and_runs_without_recall(command):
@@ -113,7 +105,7 @@ def test_slices_that_differ_within_an_example(hybrids, make_run_in, tmp_path):
         (["runs/learned", "runs/learned/"], "runs/learned and runs/learned are one run; give the folders of two"),
         (["runs/learned", "runs/learnt"], "run=runs/learnt does not exist; runs nearby"),
         (["runs/learned", "runs/unlearned", "--examples=1"], "--examples=1 must be at least 2"),
-        (["runs/learned", "runs/unfinished"], "runs/unfinished has not finished: it has no result.json"),
+        (["runs/learned", "runs/unfinished"], "run=runs/unfinished has not finished: it has no result.json"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(command, arguments, sentence):
