@@ -10,7 +10,11 @@ import pytest
 from hybrids.cli.commands import COMMANDS, read_examples
 from hybrids.training.train import train as train_run
 
-EXAMPLES = [(name, example) for name in COMMANDS for example in read_examples(name)]
+EXAMPLES = [
+    pytest.param(name, example, marks=[pytest.mark.slow] if example.startswith("-m ") else [])
+    for name in COMMANDS
+    for example in read_examples(name)
+]
 SHORTENED = {"train": ["task.length=32"], "capacity": ["--budget=0"]}
 """What makes a training short: the settings of a tiny run, and no run at all."""
 

@@ -79,7 +79,15 @@ def rights(generator, chance_both, *chances):
 
 
 @pytest.mark.parametrize("is_paired", [True, False])
-@pytest.mark.parametrize(("first", "second"), [(0.5, 0.5), (0.3, 0.35), (0.98, 0.999), (1.0, 0.99)])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (0.3, 0.35),
+        (0.98, 0.999),
+        pytest.param(0.5, 0.5, marks=pytest.mark.slow),
+        pytest.param(1.0, 0.99, marks=pytest.mark.slow),
+    ],
+)
 def test_a_difference_is_covered(is_paired, first, second):
     generator = np.random.default_rng(0)
     hits = 0

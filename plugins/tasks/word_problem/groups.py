@@ -43,12 +43,16 @@ class Factor:
         """Images of the points under each element of S_n or A_n."""
         return [p for p in itertools.permutations(range(self.n)) if self.kind == "S" or not _num_inversions(p) % 2]
 
+    @cached_property
+    def _numbers(self) -> dict[tuple[int, ...], int]:
+        return {permutation: number for number, permutation in enumerate(self.permutations)}
+
     def multiply(self, x: int, y: int) -> int:
         """The product of two elements."""
         if self.kind == "Z":
             return (x + y) % self.n
         first, second = self.permutations[x], self.permutations[y]
-        return self.permutations.index(tuple(second[point] for point in first))
+        return self._numbers[tuple(second[point] for point in first)]
 
     def table(self) -> Int[Tensor, "N N"]:
         """Products of all pairs."""
@@ -72,12 +76,12 @@ class Factor:
             return [1]
         short, start = (2, 0) if self.kind == "S" else (3, 1 - self.n % 2)
         cycles = [range(short), range(start, self.n)]
-        return sorted({self.permutations.index(_cycle(self.n, cycle)) for cycle in cycles})
+        return sorted({self._numbers[_cycle(self.n, cycle)] for cycle in cycles})
 
     def swaps(self) -> list[int]:
         """Transpositions; none in A_n and Z_n."""
         pairs = itertools.combinations(range(self.n), 2) if self.kind == "S" else ()
-        return [self.permutations.index(_cycle(self.n, pair)) for pair in pairs]
+        return [self._numbers[_cycle(self.n, pair)] for pair in pairs]
 
     def spell(self, element: int) -> str:
         """A number for a residue, cycles such as `(01)(234)` for a permutation, `()` for the identity."""
